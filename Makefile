@@ -5,6 +5,8 @@ BUILD ?= build
 CC := gcc
 CLANG ?= clang
 PKG_CONFIG ?= pkg-config
+PREFIX ?= /usr/local
+DESTDIR ?=
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
@@ -17,7 +19,7 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-
 FORTIFY := $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) $(FORTIFY)
 CFLAGS += -std=gnu11 $(OPT) -g -fPIE -fstack-protector-strong -pthread $(WARN) $(WERROR) $(SANFLAGS)
-LDFLAGS += -pie -Wl,-z,relro,-z,now -pthread $(SANFLAGS)
+LDFLAGS += -Wl,-z,relro,-z,now -pthread $(SANFLAGS)
 
 .DEFAULT_GOAL := all
 all: ## build every program into build/bin
@@ -44,32 +46,132 @@ $(BUILD)/lib/lib$(1).a: $$(call objs,$$($(1)_SRCS))
 	$$(call say,AR,$$@)
 	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
 endef
-# $(call program,PATH,SOURCES,ARCHIVES,LIBS)
+# $(call program,PATH,SOURCES,ARCHIVES,LIBS,LINK): LINK is -pie, or -static-pie for a program that is
+# to need nothing from the file system it is jailed in (sanitizers know no static programs)
 define program
 $(BUILD)/$(1): $$(call objs,$(2)) $(3:%=$(BUILD)/lib/lib%.a)
 	$$(call say,LD,$$@)
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(4) -o $$@
+	$$(Q)$$(CC) $(if $(SAN),-pie,$(or $(5),-pie)) $$(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(4) -o $$@
 endef
 
 LIBRARIES := common snapshot vmm snapd bench
 $(foreach l,$(LIBRARIES),$(if $($(l)_SRCS),$(eval $(call library,$(l)))))
-# PROGRAMS: names; NAME_MAIN sources, NAME_LIBS archives, NAME_LDLIBS system libraries
+# PROGRAMS: names; NAME_MAIN sources, NAME_LIBS archives, NAME_LDLIBS system libraries, NAME_LDFLAGS how to link
 PROGRAMS := vmm snapd snapctl snapshot bench
 PROGRAMS_READY := $(foreach p,$(PROGRAMS),$(if $($(p)_MAIN),$(p)))
-$(foreach p,$(PROGRAMS_READY),$(eval $(call program,bin/$(p),$($(p)_MAIN),$($(p)_LIBS),$($(p)_LDLIBS))))
+$(foreach p,$(PROGRAMS_READY),$(eval $(call program,bin/$(p),$($(p)_MAIN),$($(p)_LIBS),$($(p)_LDLIBS),$($(p)_LDFLAGS))))
 # UNIT_TESTS: names of tests/unit/NAME.c; NAME_LIBS archives, NAME_LDLIBS system libraries
 $(foreach t,$(UNIT_TESTS),$(eval $(call program,tests/$(t),tests/unit/$(t).c,$($(t)_LIBS),$($(t)_LDLIBS) -lcmocka)))
+# FUZZERS: tests/fuzz/fuzz_NAME.c; fuzz_NAME_LIBS and fuzz_NAME_LDLIBS as above. Built by `make fuzz` with clang.
+FUZZERS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_*.c)))
+$(foreach f,$(FUZZERS),$(eval $(call program,fuzz/$(f),tests/fuzz/$(f).c,$($(f)_LIBS),$($(f)_LDLIBS) -fsanitize=fuzzer)))
 
-all: $(PROGRAMS_READY:%=$(BUILD)/bin/%)
+# Only `make HOST=emulated` counts: some shells have the machine's name in the environment's HOST.
+ifneq ($(origin HOST),command line)
+HOST :=
+endif
+SUBMAKE := +$(Q)$(MAKE) --no-print-directory
+
+all: $(PROGRAMS_READY:%=$(BUILD)/bin/%) $(BUILD)/compile_commands.json
 unit-tests: $(UNIT_TESTS:%=$(BUILD)/tests/%)
+print-unit-tests:
+	@echo $(UNIT_TESTS)
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 
-clean: ## remove build/
-	rm -rf build
+# ---- what people call; on a fresh machine there may be no compiler yet, hence the setup first
+
+setup: ## install the Debian packages that are missing
+	scripts/setup
+
+demo: ## deploy, publish and invoke examples/hello-python, with a table of times (HOST=emulated: on emulated hardware KVM)
+	$(Q)scripts/setup build
+	$(SUBMAKE) all
+	$(Q)HOST=$(HOST) scripts/with-kvm -- scripts/demo
+
+test: ## build, run unit tests (also under ASan and UBSan) and functional tests
+	$(Q)scripts/setup build test
+	$(SUBMAKE) all unit-tests
+	$(SUBMAKE) asan-unit-tests
+	$(Q)HOST=$(HOST) UNIT_TESTS="$(UNIT_TESTS)" scripts/with-kvm --memory 4096 --timeout 3600 -- tests/run $(SUITES)
+
+test-hwkvm: ## run the functional tests on the emulated hardware-KVM host
+	$(Q)scripts/setup build test hwkvm
+	$(SUBMAKE) all
+	$(Q)tests/run hwkvm
+
+check: lint test ## lint and test
+
+bench: ## measure every stage into build/bench/results.json (BENCH_ARGS=...)
+	$(Q)scripts/setup build bench
+	$(SUBMAKE) all
+	$(Q)HOST=$(HOST) scripts/with-kvm --timeout 3600 -- $(BUILD)/bin/bench $(or $(BENCH_ARGS),run)
+
+asan: ## build everything with ASan and UBSan into build/asan
+	$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all unit-tests
+
+asan-unit-tests:
+	$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined unit-tests
+
+tsan: ## build everything with TSan into build/tsan
+	$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread all unit-tests
+
+FUZZ_SECONDS ?= 30
+fuzz: ## run each fuzz target for FUZZ_SECONDS (30)
+	$(Q)scripts/setup build
+	$(SUBMAKE) BUILD=$(BUILD)/clang CC=$(CLANG) SAN=fuzzer-no-link,address,undefined fuzzers
+	$(Q)scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS:%=$(BUILD)/clang/fuzz/%)
+
+# ---- the state of the source
+
+SOURCES := $(sort $(foreach l,$(LIBRARIES),$($(l)_SRCS)) $(foreach p,$(PROGRAMS_READY),$($(p)_MAIN)))
+TEST_SOURCES := $(UNIT_TESTS:%=tests/unit/%.c) $(FUZZERS:%=tests/fuzz/%.c)
+C_FILES = $(shell find common snapshot-format vmm snapd guest include bench tests examples -name '*.[ch]' | sort)
+SHELL_FILES = $(shell grep -lrE '^\#!.*(bash|/sh)' scripts tests .ci bench examples --include='*' | sort) $(wildcard tests/functional/*.bats tests/functional/*.bash)
+comma := ,
+define command_json
+{ "directory": "$(CURDIR)", "file": "$(1)", "command": "$(CC) $(CPPFLAGS) $(CFLAGS) -c $(1)" }
+endef
+
+compile_commands.json: $(BUILD)/compile_commands.json ## how each file is compiled, for editors and linters (in build/)
+
+$(BUILD)/compile_commands.json: $(MAKEFILE_LIST)
+	$(Q)mkdir -p $(@D)
+	$(file >$@,[)
+	$(foreach s,$(SOURCES) $(TEST_SOURCES),$(file >>$@,$(call command_json,$(s))$(if $(filter $(s),$(lastword $(SOURCES) $(TEST_SOURCES))),,$(comma))))
+	$(file >>$@,])
+
+lint: $(BUILD)/compile_commands.json ## clang-tidy, cppcheck, shellcheck and the format
+	$(Q)scripts/lint $(BUILD) "$(SOURCES)" "$(SHELL_FILES)"
+	$(SUBMAKE) format-check
+
+format: ## format every C file in place
+	clang-format -i $(C_FILES)
+
+format-check: ## does `make format` have anything to do
+	$(Q)status=0; for f in $(C_FILES); do \
+		clang-format $$f | cmp -s - $$f || { echo "$$f: not as clang-format has it (make format)"; status=1; }; \
+	done; exit $$status
+
+# ---- installation
+
+install: all ## install into DESTDIR and PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
+	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/bin/vmm $(DESTDIR)$(PREFIX)/libexec/quickthaw
+	install -m 644 $(wildcard guest/*.py) $(DESTDIR)$(PREFIX)/share/quickthaw
+	for page in $(wildcard docs/man/*.[1-8]); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
+
+clean: ## remove what was built (the emulated host's kernel stays)
+	$(Q)[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name hwkvm -exec rm -rf {} +
+
+distclean: ## remove build/
+	rm -rf $(BUILD)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z_.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: all clean help unit-tests
+.PHONY: all asan asan-unit-tests bench check clean compile_commands.json demo distclean format format-check fuzz \
+	fuzzers help install lint print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:
