@@ -3,6 +3,8 @@
 #ifndef QUICKTHAW_COMMON_SANDBOX_H
 #define QUICKTHAW_COMMON_SANDBOX_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -15,6 +17,7 @@
  *   sandbox_seccomp_export() the compiled system-call filter, once
  *   sandbox_spawn()         one jailed process
  *   sandbox_reap()          after its pidfd polled readable: exit status, cgroup removed
+ *   sandbox_finish()        at a clean end
  *
  * and in the vmm, after its VM, vCPUs, slots and userfaultfd exist and before it reads the first
  * byte that a guest or a snapshot had a hand in: sandbox_seccomp_load() or sandbox_seccomp_enter().
@@ -28,6 +31,9 @@
  * Return: 0, or -errno after one log line that says what is missing, why and what to do.
  */
 int sandbox_init(void);
+
+/** sandbox_finish() - at a clean end, when all jails are reaped: remove the parent cgroup. */
+void sandbox_finish(void);
 
 /**
  * sandbox_root_build() - assemble the read-only file tree that guests see as "/".
@@ -46,10 +52,11 @@ int sandbox_root_build(const char *dir, const char *const *paths, int *ret_dirfd
 extern const char *const sandbox_root_paths[];
 
 /**
- * sandbox_dir_open() - a read-only, nosuid, nodev, noexec-as-on-host view of one host directory.
+ * sandbox_dir_open() - a read-only, nosuid, nodev, view of one host directory.
  * The view is a mount of its own that is attached nowhere: ".." ends at its top.
  * @ret_dirfd: O_PATH | O_CLOEXEC, the caller's; the mount goes away with its last descriptor
- * Return: 0 or -errno. Does not need the directory to be below any root.
+ * Return: 0 or -errno (logged). The files below must be readable by anybody (0644, 0755): a jailed
+ * process is no one's user. The directories above need not be.
  */
 int sandbox_dir_open(const char *path, int *ret_dirfd);
 
@@ -72,6 +79,8 @@ struct sandbox_limits {
 	uint32_t threads;	/**< RLIMIT_NPROC [32] */
 };
 
+enum { SANDBOX_ID_MAX = 64 };
+
 /** struct sandbox_spec - what to run in a new jail. */
 struct sandbox_spec {
 	const char *id; /**< [A-Za-z0-9_-]{1,64}: names the cgroup and the log lines */
@@ -88,9 +97,8 @@ struct sandbox_spec {
 struct sandbox_child {
 	pid_t pid;
 	int pidfd;   /**< readable (poll, io_uring) when the process is gone */
-	char id[72]; /**< the cgroup's name, or "" where there is none */
-	/** What each step cost, for the metrics. */
-	uint32_t clone_ns, jail_ns, total_ns;
+	char id[SANDBOX_ID_MAX + 1]; /**< as in the spec */
+	uint32_t spawn_ns;	     /**< from the request to the exec */
 };
 #define SANDBOX_CHILD_INIT                                                                         \
 	{                                                                                          \
@@ -98,15 +106,37 @@ struct sandbox_child {
 	}
 
 /**
- * sandbox_spawn() - start one process in a jail of its own.
+ * sandbox_spawn() - start one process in a jail of its own, and wait until it was exec'ed.
  * New user, mount, pid, net, ipc, uts and cgroup namespaces; an unprivileged user that no other
  * jail has at the same time; an empty read-only root without /proc, /sys or /dev; no capability in
  * any set; NO_NEW_PRIVS; rlimits; only the given descriptors; a memory cgroup where the host has
- * one. It is killed when the calling thread ends: call from a thread that lives as long as snapd.
- * Blocks until the program was exec'ed (1 to 2 ms). May be called from several threads at once.
- * Return: 0, or -errno after a log line that names the step which failed.
+ * one. It is killed when this process ends, however that comes about.
+ * Blocks for 1 to 2 ms; an event loop uses sandbox_spawn_queue(). Safe in any thread.
+ * Return: 0, or -errno after a log line that names the step which failed. After sandbox_init().
  */
 int sandbox_spawn(const struct sandbox_spec *spec, struct sandbox_child *ret);
+
+/**
+ * struct sandbox_job - one spawn in the background. What @spec points to stays valid until @done.
+ */
+struct sandbox_job {
+	struct sandbox_spec spec;
+	int event_fd; /**< eventfd that gets +1 when the job is done, or -1; the caller's */
+	/* Results, valid once @done. */
+	struct sandbox_child child;
+	int err;	  /**< 0 or -errno (logged), as sandbox_spawn() */
+	atomic_bool done; /**< set with release order, before @event_fd is written */
+	struct sandbox_job *next;
+};
+
+/** sandbox_spawn_queue() - hand @job to the spawner thread; never blocks. Jobs run in order. */
+void sandbox_spawn_queue(struct sandbox_job *job);
+
+/**
+ * sandbox_set_memory() - change the memory limit of a running jail: a shell gets its function's
+ * limit when it is given work. Return: 0, -ENOTSUP where the host has no memory cgroup, or -errno.
+ */
+int sandbox_set_memory(const struct sandbox_child *child, uint64_t memory_bytes);
 
 /**
  * sandbox_kill() - SIGKILL, once; the pidfd becomes readable soon after. Return: 0 or -errno.
@@ -122,7 +152,7 @@ int sandbox_kill(const struct sandbox_child *child);
 int sandbox_reap(struct sandbox_child *child, int *ret_status);
 
 /** sandbox_oom_killed() - did the memory cgroup kill it? Ask before sandbox_reap(). */
-int sandbox_oom_killed(const struct sandbox_child *child);
+bool sandbox_oom_killed(const struct sandbox_child *child);
 
 /** Stages of a jailed process: what it may ask of the kernel from then on. */
 enum sandbox_stage {
