@@ -18,12 +18,12 @@
 
 /**
  * User address space of process guests: as Linux has it, below 47 bits. The top 2 GiB of the lower
- * half are never handed out by mmap; the system slot is mapped at GUEST_SYSTEM_GVA in the upper
- * half, where Linux has its kernel.
+ * half are never handed out by mmap; the system slot is mapped there (vmm/system_slot.h). It is not
+ * in the upper half because ring 3 runs natively on a PVM host, where that half is the host's.
  */
 #define GUEST_USER_GVA_MIN 0x10000ull
 #define GUEST_USER_GVA_MAX 0x7fff80000000ull
-#define GUEST_SYSTEM_GVA   0xffff800000000000ull
+#define GUEST_SYSTEM_GVA   0x7fff80000000ull
 
 /**
  * Words of snapshot_params.cpu_features: CPUID registers as the guest saw them.

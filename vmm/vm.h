@@ -15,9 +15,15 @@
 #include "include/snapd_proto.h"
 #include "vmm/guest_mem.h"
 
-/** What XSAVE holds with XCR0 = 7: legacy area, header, AVX. */
-#define VCPU_XSAVE_BYTES 832u
+/**
+ * The XSAVE area of a saved context, in one layout on every host: legacy area, header and AVX at
+ * their architectural places (832 bytes), then opmask (64), ZMM_Hi256 (512), Hi16_ZMM (1024).
+ * Hardware KVM gives guests XCR0 = VCPU_XCR0, and the AVX-512 parts stay zero. A PVM host cannot
+ * limit XCR0 (XGETBV in ring 3 returns the host's), so a program may have AVX-512 state there.
+ */
+#define VCPU_XSAVE_BYTES 2432u
 #define VCPU_XCR0	 0x7ull
+#define VCPU_XCR0_MAX	 0xe7ull
 
 /**
  * struct user_state - everything of a ring-3 context, as the program sees it.
