@@ -74,10 +74,13 @@ endif
 SUBMAKE := +$(Q)$(MAKE) --no-print-directory
 
 all: $(PROGRAMS_READY:%=$(BUILD)/bin/%) $(BUILD)/compile_commands.json
+	@:
 unit-tests: $(UNIT_TESTS:%=$(BUILD)/tests/%)
+	@:
 print-unit-tests:
 	@echo $(UNIT_TESTS)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+	@:
 
 # ---- what people call; on a fresh machine there may be no compiler yet, hence the setup first
 
@@ -136,12 +139,11 @@ endef
 compile_commands.json: $(BUILD)/compile_commands.json ## how each file is compiled, for editors and linters (in build/)
 
 $(BUILD)/compile_commands.json: $(MAKEFILE_LIST)
-	$(Q)mkdir -p $(@D)
-	$(file >$@,[)
+	$(shell mkdir -p $(@D))$(file >$@,[)
 	$(foreach s,$(SOURCES) $(TEST_SOURCES),$(file >>$@,$(call command_json,$(s))$(if $(filter $(s),$(lastword $(SOURCES) $(TEST_SOURCES))),,$(comma))))
 	$(file >>$@,])
 
-lint: $(BUILD)/compile_commands.json ## clang-tidy, cppcheck, shellcheck and the format
+lint: all ## clang-tidy, cppcheck, shellcheck and the format
 	$(Q)scripts/lint $(BUILD) "$(SOURCES)" "$(SHELL_FILES)"
 	$(SUBMAKE) format-check
 
