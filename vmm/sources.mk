@@ -1,1 +1,4 @@
-# vmm: sources
+# vmm: the machine, and what a command line or snapd does with it
+vmm_SRCS += vmm/device.c vmm/capture.c vmm/guest.c vmm/control.c vmm/working_set.c vmm/console.c
+vmm_SRCS += vmm/process/runtime_api.c vmm/process/runtime_http.c
+vmm_SRCS += vmm/process/file.c

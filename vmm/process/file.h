@@ -105,7 +105,8 @@ void file_put(struct proc *p, struct file *f);
 /** file_by_id() - during load: the file that was saved as @id, or NULL. */
 struct file *file_by_id(struct proc *p, uint32_t id);
 
-/** fd_install() - lowest free descriptor >= @min takes the reference. Return: fd or -EMFILE. */
+/** fd_install() - lowest free descriptor >= @min takes the reference. Return: fd, or -EMFILE: then
+ * the reference is still the caller's. */
 int fd_install(struct proc *p, struct file *f, int min, bool cloexec);
 /** fd_get() - borrowed pointer, or NULL (EBADF). */
 struct file *fd_get(struct proc *p, int fd);
