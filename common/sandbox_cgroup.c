@@ -146,7 +146,7 @@ static void remove_stale_parent(int root, const char *name)
 		log_warn("cannot remove the cgroup " CGROUP_PARENT "/%s of an earlier run: %s",
 			 name, strerror(-err));
 	else
-		log_info("removed the cgroup of an earlier run with %u jails", removed);
+		log_info("removed the cgroup of an earlier run, jails in it: %u", removed);
 	closedir(dir);
 }
 

@@ -176,9 +176,24 @@ static int place_descriptors(struct sandbox_plan *p, int *ret_exe_fd)
 	return ret < 0 ? (int)ret : 0;
 }
 
+/* CLONE_CLEAR_SIGHAND leaves ignored signals ignored, and exec would hand them on. */
+static int reset_signals(void)
+{
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		uint64_t mask;
+	} by_default = {0};
+	uint64_t none = 0;
+
+	for (int sig = 1; sig < _NSIG; sig++)
+		raw6(SYS_rt_sigaction, sig, (long)&by_default, 0, sizeof(none), 0, 0);
+	return (int)raw6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof(none), 0, 0);
+}
+
 static int child_steps(struct sandbox_plan *p)
 {
-	uint64_t no_signals = 0;
 	int exe_fd = -1;
 	int err;
 
@@ -214,8 +229,7 @@ static int child_steps(struct sandbox_plan *p)
 	}
 	if (!err) {
 		p->step = SANDBOX_STEP_SIGNALS;
-		err = (int)raw6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0,
-				sizeof(no_signals), 0, 0);
+		err = reset_signals();
 	}
 	if (!err) {
 		p->step = SANDBOX_STEP_EXEC;

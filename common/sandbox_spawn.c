@@ -49,7 +49,7 @@ static const char *const sandbox_step_names[] = {
 	[SANDBOX_STEP_CAPABILITIES] = "drop capabilities",
 	[SANDBOX_STEP_NO_NEW_PRIVS] = "set no_new_privs",
 	[SANDBOX_STEP_DESCRIPTORS] = "place descriptors",
-	[SANDBOX_STEP_SIGNALS] = "unblock signals",
+	[SANDBOX_STEP_SIGNALS] = "reset signals",
 	[SANDBOX_STEP_EXEC] = "execute the program",
 };
 static_assert(ARRAY_SIZE(sandbox_step_names) == SANDBOX_STEP_COUNT, "a name for each step");

@@ -1,1 +1,16 @@
 # tests: sources
+UNIT_TESTS += test_runtime_api
+test_runtime_api_LIBS := vmm common
+test_runtime_api_LDLIBS := -lhttp_parser
+# The jail, tried from inside by a program that is in a jail: static, never sanitized.
+UNIT_TESTS += test_sandbox
+test_sandbox_LIBS := common
+test_sandbox_LDLIBS := $(sandbox_LDLIBS)
+jail_probe_SRCS := tests/unit/jail_probe.c common/log.c common/io.c common/sandbox_rules.c \
+	common/sandbox_seccomp.c common/sandbox_filter.c
+$(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_internal.h \
+		$(BUILD)/common/syscall_names.inc
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fPIE -static-pie $(WARN) $(WERROR) $(jail_probe_SRCS) -lseccomp -o $@
+$(BUILD)/tests/test_sandbox: | $(BUILD)/tests/jail_probe

@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_sandbox.c - the jail holds: each protection is tried from inside by jail_probe
+ *
+ * A check that passes in a jail is run once more as an ordinary root process, where it must find
+ * the breach: so none of them passes because it looks at nothing.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/sandbox.h"
+#include "common/util.h"
+
+enum { OUTPUT_BYTES = 4096 };
+
+static int probe_fd = -1;
+static char probe_path[4096];
+static const char *const no_env[] = {NULL};
+
+static int setup(void **state)
+{
+	char self[3072];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	(void)state;
+	if (n < 0)
+		return -1;
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	snprintf(probe_path, sizeof(probe_path), "%s/jail_probe", self);
+	probe_fd = open(probe_path, O_PATH | O_CLOEXEC);
+	/* What a child must not inherit. */
+	signal(SIGPIPE, SIG_IGN);
+	return probe_fd < 0 ? -1 : sandbox_init();
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	sandbox_finish();
+	close(probe_fd);
+	return 0;
+}
+
+static void read_output(int fd, char *output)
+{
+	ssize_t n = pread_full(fd, output, OUTPUT_BYTES - 1, 0);
+
+	output[n < 0 ? 0 : n] = '\0';
+	close(fd);
+}
+
+struct jailed {
+	const int *fds;
+	int fd_count;
+	struct sandbox_limits limits;
+	int status;
+	bool oom_killed;
+	char output[OUTPUT_BYTES];
+};
+
+static int run_jailed(struct jailed *j, const char *check, const char *arg)
+{
+	const char *const argv[] = {"jail_probe", check, arg, NULL};
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+	int log_fd = memfd_create("log", MFD_CLOEXEC);
+	struct sandbox_spec spec = {
+		.id = "test",
+		.exe_fd = probe_fd,
+		.argv = argv,
+		.envp = no_env,
+		.fds = j->fds,
+		.fd_count = j->fd_count,
+		.log_fd = log_fd,
+		.limits = j->limits,
+	};
+	int err = sandbox_spawn(&spec, &child);
+
+	if (!err) {
+		struct pollfd done = {.fd = child.pidfd, .events = POLLIN};
+
+		if (poll(&done, 1, 20000) != 1)
+			sandbox_kill(&child);
+		else
+			j->oom_killed = sandbox_oom_killed(&child);
+		err = sandbox_reap(&child, &j->status);
+	}
+	read_output(log_fd, j->output);
+	return err;
+}
+
+/* The same check as root, in nothing but a mount namespace so that it cannot hurt the host. */
+static int run_free(const char *check, const char *arg, char *output)
+{
+	int log_fd = memfd_create("log", MFD_CLOEXEC);
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+			_exit(99);
+		dup2(log_fd, STDERR_FILENO);
+		execl(probe_path, "jail_probe", check, arg, (char *)NULL);
+		_exit(98);
+	}
+	waitpid(pid, &status, 0);
+	read_output(log_fd, output);
+	return status;
+}
+
+static void assert_exit(int status, int code, const char *output)
+{
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != code)
+		fail_msg("status %x instead of exit %d: %s", (unsigned)status, code, output);
+}
+
+static void assert_holds(const char *check, const char *arg)
+{
+	struct jailed j = {0};
+	char output[OUTPUT_BYTES];
+
+	assert_int_equal(run_jailed(&j, check, arg), 0);
+	assert_exit(j.status, 0, j.output);
+	assert_exit(run_free(check, arg, output), 1, "the check finds nothing outside of a jail");
+}
+
+static void test_user(void **state)
+{
+	(void)state;
+	assert_holds("user", "");
+}
+
+static void test_capabilities(void **state)
+{
+	(void)state;
+	assert_holds("capabilities", "");
+	assert_holds("no_new_privs", "");
+}
+
+static void test_processes(void **state)
+{
+	char pid[16];
+
+	(void)state;
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	assert_holds("processes", pid);
+}
+
+static void test_files(void **state)
+{
+	(void)state;
+	assert_holds("files", "");
+	assert_holds("writes", "");
+}
+
+static void test_mounts(void **state)
+{
+	(void)state;
+	assert_holds("mounts", "");
+}
+
+static void test_network(void **state)
+{
+	(void)state;
+	assert_holds("network", "");
+}
+
+static void test_rlimits(void **state)
+{
+	(void)state;
+	assert_holds("rlimits", "");
+}
+
+static void test_signals(void **state)
+{
+	(void)state;
+	assert_holds("signals", "");
+}
+
+static void test_descriptors(void **state)
+{
+	/* Open in this process, some without close-on-exec, on numbers that will be filled. */
+	int low = open("/dev/null", O_RDONLY);
+	int high = fcntl(low, F_DUPFD, 300);
+	int fds[] = {high, -1, low, high};
+	struct jailed j = {.fds = fds, .fd_count = (int)ARRAY_SIZE(fds)};
+
+	(void)state;
+	assert_int_equal(run_jailed(&j, "descriptors", "3,5,6"), 0);
+	assert_exit(j.status, 0, j.output);
+	assert_int_equal(run_jailed(&j, "descriptors", "3,4,5,6"), 0);
+	assert_exit(j.status, 1, j.output);
+	close(low);
+	close(high);
+}
+
+static void test_devices(void **state)
+{
+	CLEANUP_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	CLEANUP_FD int uffd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fds[] = {-1, kvm, uffd};
+	struct jailed j = {.fds = fds, .fd_count = (int)ARRAY_SIZE(fds)};
+
+	(void)state;
+	if (kvm < 0 && uffd < 0) {
+		print_message("neither /dev/kvm nor /dev/userfaultfd can be opened\n");
+		skip();
+	}
+	assert_int_equal(run_jailed(&j, "devices", ""), 0);
+	assert_exit(j.status, 0, j.output);
+}
+
+static int spawn_sleeper(const char *id, struct sandbox_child *child)
+{
+	static const char *const argv[] = {"jail_probe", "sleep", "60", NULL};
+	struct sandbox_spec spec = {
+		.id = id,
+		.exe_fd = probe_fd,
+		.argv = argv,
+		.envp = no_env,
+		.log_fd = STDERR_FILENO,
+		.limits.memory_bytes = MIB(64),
+	};
+
+	return sandbox_spawn(&spec, child);
+}
+
+static void read_proc(pid_t pid, const char *name, char *text, size_t size)
+{
+	char path[64];
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	n = read_full(fd, text, size - 1);
+	text[n < 0 ? 0 : n] = '\0';
+	close(fd);
+}
+
+/* What the host sees of a jailed process. */
+static void test_seen_from_outside(void **state)
+{
+	static const char *const namespaces[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
+	struct sandbox_child a = SANDBOX_CHILD_INIT, b = SANDBOX_CHILD_INIT;
+	char text[8192], path[64], ours[64], theirs[64], line[64];
+	int status;
+
+	(void)state;
+	assert_int_equal(spawn_sleeper("a", &a), 0);
+	assert_int_equal(spawn_sleeper("b", &b), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
+		memset(ours, 0, sizeof(ours));
+		memset(theirs, 0, sizeof(theirs));
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", namespaces[i]);
+		assert_true(readlink(path, ours, sizeof(ours) - 1) > 0);
+		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)a.pid, namespaces[i]);
+		assert_true(readlink(path, theirs, sizeof(theirs) - 1) > 0);
+		assert_string_not_equal(ours, theirs);
+		memset(ours, 0, sizeof(ours));
+		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)b.pid, namespaces[i]);
+		assert_true(readlink(path, ours, sizeof(ours) - 1) > 0);
+		assert_string_not_equal(ours, theirs);
+	}
+	/* A user of its own, on the host too. */
+	read_proc(a.pid, "status", text, sizeof(text));
+	snprintf(line, sizeof(line), "\nUid:\t%u\t%u\t%u\t%u\n", 0x70000000u + (unsigned)a.pid,
+		 0x70000000u + (unsigned)a.pid, 0x70000000u + (unsigned)a.pid,
+		 0x70000000u + (unsigned)a.pid);
+	assert_non_null(strstr(text, line));
+	assert_non_null(strstr(text, "\nCapBnd:\t0000000000000000\n"));
+	/* One mount, read-only, and nothing below it. */
+	read_proc(a.pid, "mounts", text, sizeof(text));
+	assert_ptr_equal(strchr(text, '\n'), strrchr(text, '\n'));
+	assert_non_null(strstr(text, "quickthaw-empty / tmpfs ro,nosuid,nodev,noexec"));
+	assert_int_equal(sandbox_kill(&a), 0);
+	assert_int_equal(sandbox_kill(&b), 0);
+	assert_int_equal(sandbox_reap(&a, &status), 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_int_equal(a.pid, -1);
+	assert_int_equal(sandbox_reap(&b, NULL), 0);
+	assert_int_equal(sandbox_reap(&b, NULL), 0);
+}
+
+/* ---- the guest's file tree ------------------------------------------------------------------- */
+
+static void test_guest_root(void **state)
+{
+	char dir[] = "/tmp/qt-root-XXXXXX";
+	CLEANUP_FD int root = -1;
+	struct jailed j = {.fds = &root, .fd_count = 1};
+	struct statvfs fs;
+	struct dirent *entry;
+	struct stat st;
+	DIR *list;
+	char top[1024] = "";
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(sandbox_root_build(dir, NULL, &root), 0);
+	assert_int_equal(run_jailed(&j, "guest_root", ""), 0);
+	assert_exit(j.status, 0, j.output);
+
+	list = fdopendir(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	assert_non_null(list);
+	while ((entry = readdir(list)))
+		if (entry->d_name[0] != '.' && !strstr("bin dev etc home lib lib32 lib64 libx32 "
+						       "opt proc root run sbin sys tmp usr var",
+						       entry->d_name))
+			strncat(top, entry->d_name, sizeof(top) - strlen(top) - 1);
+	closedir(list);
+	assert_string_equal(top, "");
+	/* Links stay links; mounts are read-only, nosuid, nodev even for root. */
+	assert_int_equal(fstatat(root, "bin", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_int_equal(lstat("/bin", &(struct stat){0}), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	list = fdopendir(openat(root, "usr", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	assert_non_null(list);
+	assert_int_equal(fstatvfs(dirfd(list), &fs), 0);
+	assert_int_equal(fs.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV),
+			 ST_RDONLY | ST_NOSUID | ST_NODEV);
+	assert_int_equal(openat(dirfd(list), "x", O_WRONLY | O_CREAT | O_CLOEXEC, 0600), -1);
+	assert_int_equal(errno, EROFS);
+	closedir(list);
+	assert_int_equal(mkdirat(root, "x", 0700), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(fstatat(root, "tmp", &st, 0), 0);
+	assert_int_equal(st.st_mode, S_IFDIR | 01777);
+	assert_int_equal(umount2(dir, MNT_DETACH), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+static void test_guest_root_refuses(void **state)
+{
+	static const char *const device[] = {"/dev/null", NULL};
+	static const char *const relative[] = {"usr", NULL};
+	static const char *const missing[] = {"/no/such/path", NULL};
+	char dir[] = "/tmp/qt-root-XXXXXX";
+	int root = -1;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(sandbox_root_build(dir, device, &root), -EINVAL);
+	assert_int_equal(root, -1);
+	umount2(dir, MNT_DETACH);
+	assert_int_equal(sandbox_root_build(dir, relative, &root), -EINVAL);
+	umount2(dir, MNT_DETACH);
+	assert_int_equal(sandbox_root_build(dir, missing, &root), 0);
+	assert_int_equal(faccessat(root, "no", F_OK, 0), -1);
+	close(root);
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+}
+
+/* A directory of code: read-only, and ".." ends at its top whatever is above it. */
+static void test_dir_open(void **state)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
+	char dir[] = "/tmp/qt-dir-XXXXXX";
+	char file[64];
+	CLEANUP_FD int fd = -1;
+	struct stat here, above;
+	int out;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(file, sizeof(file), "%s/main.py", dir);
+	out = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(write(out, "x\n", 2), 2);
+	close(out);
+	assert_int_equal(sandbox_dir_open(dir, &fd), 0);
+	out = (int)syscall(SYS_openat2, fd, "main.py", &how, sizeof(how));
+	assert_true(out >= 0);
+	close(out);
+	assert_int_equal(openat(fd, "main.py", O_WRONLY | O_CLOEXEC), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(unlinkat(fd, "main.py", 0), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(fstat(fd, &here), 0);
+	assert_int_equal(fstatat(fd, "..", &above, 0), 0);
+	assert_int_equal(here.st_ino, above.st_ino);
+	/* The host's view is as it was. */
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(sandbox_dir_open(file, &out), -ENOENT);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* ---- system calls ---------------------------------------------------------------------------- */
+
+static void test_seccomp_denies(void **state)
+{
+	static const char *const calls[] = {
+		"open",	   "openat-write", "openat-create", "execve",	 "execveat", "clone",  "socket",
+		"connect", "ptrace",  "mount",	 "unshare",  "setns",  "bpf",
+		"mmap",	   "mprotect", "fcntl",	 "prctl",    "io_uring_setup",
+		"rt_sigaction", "seccomp", "unknown",
+		"ioctl-tiocsti", "ioctl-create-vm", "ioctl-uffd-copy",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		struct jailed j = {0};
+		char expected[64];
+
+		assert_int_equal(run_jailed(&j, "deny", calls[i]), 0);
+		if (!WIFSIGNALED(j.status) || WTERMSIG(j.status) != SIGSYS)
+			fail_msg("%s: status %x: %s", calls[i], (unsigned)j.status, j.output);
+		snprintf(expected, sizeof(expected), "system call %.*s (",
+			 (int)strcspn(calls[i], "-"), calls[i]);
+		if (!strstr(j.output, expected))
+			fail_msg("%s is not named in: %s", calls[i], j.output);
+	}
+}
+
+static void test_seccomp_denies_other_abi(void **state)
+{
+	struct jailed j = {0};
+
+	(void)state;
+	assert_int_equal(run_jailed(&j, "deny", "x32"), 0);
+	assert_true(WIFSIGNALED(j.status) && WTERMSIG(j.status) == SIGSYS);
+}
+
+static void test_seccomp_allows(void **state)
+{
+	CLEANUP_FD int filter = -1;
+	struct jailed j = {.fds = &filter, .fd_count = 1};
+
+	(void)state;
+	assert_int_equal(sandbox_seccomp_export(SANDBOX_STAGE_GUEST, &filter), 0);
+	/* Nobody can change a filter that many processes will load. */
+	assert_int_equal(write(filter, "x", 1), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(run_jailed(&j, "allow", ""), 0);
+	assert_exit(j.status, 0, j.output);
+	assert_non_null(strstr(j.output, "allowed"));
+}
+
+static void test_seccomp_load_refuses(void **state)
+{
+	CLEANUP_FD int empty = memfd_create("empty", MFD_CLOEXEC);
+	CLEANUP_FD int odd = memfd_create("odd", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(sandbox_seccomp_load(empty), -EBADMSG);
+	assert_int_equal(write(odd, "12345", 5), 5);
+	assert_int_equal(sandbox_seccomp_load(odd), -EBADMSG);
+	assert_int_equal(sandbox_seccomp_load(-1), -EBADF);
+}
+
+/* ---- life and death -------------------------------------------------------------------------- */
+
+/* A stand-in for snapd: one jail, whose pid it writes to @fd; then it waits to be killed. */
+static _Noreturn void be_snapd(int fd)
+{
+	char self[4096];
+	char arg[16];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[n < 0 ? 0 : n] = '\0';
+	snprintf(arg, sizeof(arg), "%d", fd);
+	execl(self, self, "be-snapd", arg, (char *)NULL);
+	_exit(1);
+}
+
+static int be_snapd_main(int fd)
+{
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+	void *none = NULL;
+
+	if (setup(&none) || spawn_sleeper("left-behind", &child))
+		return 1;
+	if (write_full(fd, &child.pid, sizeof(child.pid)))
+		return 1;
+	for (;;)
+		pause();
+}
+
+static pid_t start_snapd(pid_t *ret_jailed)
+{
+	int ends[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (!pid)
+		be_snapd(ends[1]);
+	close(ends[1]);
+	assert_int_equal(read_full(ends[0], ret_jailed, sizeof(*ret_jailed)), sizeof(*ret_jailed));
+	close(ends[0]);
+	return pid;
+}
+
+static bool cgroup_exists(pid_t snapd)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/memory/quickthaw/%d", (int)snapd);
+	if (!stat(path, &st))
+		return true;
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/quickthaw/%d", (int)snapd);
+	return !stat(path, &st);
+}
+
+static void skip_without_cgroup(bool has_cgroup)
+{
+	if (has_cgroup)
+		return;
+	print_message("no memory cgroup on this host\n");
+	skip();
+}
+
+static void test_dies_with_parent(void **state)
+{
+	pid_t jailed, snapd = start_snapd(&jailed);
+	struct pollfd gone = {.fd = pidfd_open(jailed, 0), .events = POLLIN};
+
+	(void)state;
+	assert_true(gone.fd >= 0);
+	assert_int_equal(poll(&gone, 1, 100), 0);
+	assert_int_equal(kill(snapd, SIGKILL), 0);
+	assert_int_equal(poll(&gone, 1, 5000), 1);
+	waitpid(snapd, NULL, 0);
+	close(gone.fd);
+}
+
+static void test_stale_cgroups_are_removed(void **state)
+{
+	pid_t jailed, snapd = start_snapd(&jailed);
+	bool had_cgroup = cgroup_exists(snapd);
+	pid_t next;
+
+	(void)state;
+	kill(snapd, SIGKILL);
+	waitpid(snapd, NULL, 0);
+	skip_without_cgroup(had_cgroup);
+	assert_true(cgroup_exists(snapd));
+	next = start_snapd(&jailed);
+	assert_false(cgroup_exists(snapd));
+	assert_true(cgroup_exists(next));
+	/* A running one is left alone. */
+	assert_true(cgroup_exists(getpid()));
+	kill(next, SIGKILL);
+	waitpid(next, NULL, 0);
+	next = start_snapd(&jailed);
+	kill(next, SIGKILL);
+	waitpid(next, NULL, 0);
+}
+
+static void test_memory_limit(void **state)
+{
+	struct jailed j = {.limits.memory_bytes = MIB(24)};
+
+	(void)state;
+	skip_without_cgroup(cgroup_exists(getpid()));
+	assert_int_equal(run_jailed(&j, "touch", "64"), 0);
+	assert_true(WIFSIGNALED(j.status) && WTERMSIG(j.status) == SIGKILL);
+	assert_true(j.oom_killed);
+	j.limits.memory_bytes = MIB(128);
+	assert_int_equal(run_jailed(&j, "touch", "64"), 0);
+	assert_exit(j.status, 0, j.output);
+	assert_false(j.oom_killed);
+}
+
+static void test_memory_limit_of_running(void **state)
+{
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+
+	(void)state;
+	assert_int_equal(spawn_sleeper("running", &child), 0);
+	if (cgroup_exists(getpid())) {
+		assert_int_equal(sandbox_set_memory(&child, MIB(32)), 0);
+		assert_int_equal(sandbox_set_memory(&child, MIB(512)), 0);
+	} else {
+		assert_int_equal(sandbox_set_memory(&child, MIB(32)), -ENOTSUP);
+	}
+	sandbox_kill(&child);
+	assert_int_equal(sandbox_reap(&child, NULL), 0);
+}
+
+static void test_address_limit(void **state)
+{
+	struct jailed j = {.limits.address_bytes = MIB(256)};
+
+	(void)state;
+	assert_int_equal(run_jailed(&j, "touch", "512"), 0);
+	assert_exit(j.status, 1, j.output);
+}
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+static int spawn_exe(int exe_fd, const char *id, int fd_count)
+{
+	static const char *const argv[] = {"x", NULL};
+	static const int fds[SANDBOX_FDS_MAX + 1] = {0};
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+	struct sandbox_spec spec = {
+		.id = id,
+		.exe_fd = exe_fd,
+		.argv = argv,
+		.envp = no_env,
+		.fds = fds,
+		.fd_count = fd_count,
+		.log_fd = STDERR_FILENO,
+	};
+	int err = sandbox_spawn(&spec, &child);
+
+	assert_int_equal(child.pid, err ? -1 : child.pid);
+	assert_int_equal(sandbox_reap(&child, NULL), 0);
+	return err;
+}
+
+static void test_spawn_errors(void **state)
+{
+	CLEANUP_FD int dynamic = open("/bin/true", O_PATH | O_CLOEXEC);
+	CLEANUP_FD int text = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(spawn_exe(-1, "x", 0), -EBADF);
+	assert_int_equal(spawn_exe(dynamic, "x", 0), -ENOENT);
+	assert_int_equal(spawn_exe(text, "x", 0), -EACCES);
+	assert_int_equal(spawn_exe(probe_fd, "a/../b", 0), -EINVAL);
+	assert_int_equal(spawn_exe(probe_fd, "", 0), -EINVAL);
+	assert_int_equal(spawn_exe(probe_fd, "x", SANDBOX_FDS_MAX + 1), -EINVAL);
+	assert_int_equal(spawn_exe(probe_fd, "x", 0), 0);
+	/* Failed spawns leave nothing behind: the same id works again. */
+	assert_int_equal(spawn_exe(probe_fd, "x", 0), 0);
+}
+
+static void test_queue(void **state)
+{
+	static const char *const argv[] = {"jail_probe", "sleep", "0", NULL};
+	int event_fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	struct sandbox_job jobs[4];
+	char ids[4][8];
+	uint64_t one;
+
+	(void)state;
+	memset(jobs, 0, sizeof(jobs));
+	for (int i = 0; i < 4; i++) {
+		snprintf(ids[i], sizeof(ids[i]), "job%d", i);
+		jobs[i].spec = (struct sandbox_spec){
+			.id = ids[i],
+			.exe_fd = probe_fd,
+			.argv = argv,
+			.envp = no_env,
+			.log_fd = STDERR_FILENO,
+		};
+		jobs[i].event_fd = event_fd;
+		sandbox_spawn_queue(&jobs[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(read(event_fd, &one, sizeof(one)), sizeof(one));
+	for (int i = 0; i < 4; i++) {
+		int status = -1;
+
+		assert_true(atomic_load(&jobs[i].done));
+		assert_int_equal(jobs[i].err, 0);
+		assert_int_equal(sandbox_reap(&jobs[i].child, &status), 0);
+		assert_int_equal(status, 0);
+	}
+	close(event_fd);
+}
+
+static int compare_u32(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Not a benchmark: only that nothing went badly wrong on the path to a shell. */
+static void test_spawn_cost(void **state)
+{
+	uint32_t ns[15];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
+		struct sandbox_child child = SANDBOX_CHILD_INIT;
+
+		assert_int_equal(spawn_sleeper("cost", &child), 0);
+		ns[i] = child.spawn_ns;
+		sandbox_kill(&child);
+		assert_int_equal(sandbox_reap(&child, NULL), 0);
+	}
+	qsort(ns, ARRAY_SIZE(ns), sizeof(ns[0]), compare_u32);
+	print_message("spawn: min %u us, median %u us, max %u us\n", ns[0] / 1000,
+		      ns[ARRAY_SIZE(ns) / 2] / 1000, ns[ARRAY_SIZE(ns) - 1] / 1000);
+	assert_true(ns[0] < 100 * 1000 * 1000);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_user),
+		cmocka_unit_test(test_capabilities),
+		cmocka_unit_test(test_processes),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_mounts),
+		cmocka_unit_test(test_network),
+		cmocka_unit_test(test_rlimits),
+		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_seen_from_outside),
+		cmocka_unit_test(test_guest_root),
+		cmocka_unit_test(test_guest_root_refuses),
+		cmocka_unit_test(test_dir_open),
+		cmocka_unit_test(test_seccomp_denies),
+		cmocka_unit_test(test_seccomp_denies_other_abi),
+		cmocka_unit_test(test_seccomp_allows),
+		cmocka_unit_test(test_seccomp_load_refuses),
+		cmocka_unit_test(test_dies_with_parent),
+		cmocka_unit_test(test_stale_cgroups_are_removed),
+		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_memory_limit_of_running),
+		cmocka_unit_test(test_address_limit),
+		cmocka_unit_test(test_spawn_errors),
+		cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_spawn_cost),
+	};
+
+	if (argc == 3 && !strcmp(argv[1], "be-snapd"))
+		return be_snapd_main(atoi(argv[2]));
+	if (geteuid()) {
+		printf("1..1\nok 1 - test_sandbox # SKIP making jails needs root\n");
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
