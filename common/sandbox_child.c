@@ -231,7 +231,7 @@ static int child_steps(struct sandbox_plan *p)
 		p->step = SANDBOX_STEP_SIGNALS;
 		err = reset_signals();
 	}
-	if (!err) {
+	if (!err && !p->trial) {
 		p->step = SANDBOX_STEP_EXEC;
 		err = (int)raw6(SYS_execveat, exe_fd, (long)"", (long)p->argv, (long)p->envp,
 				AT_EMPTY_PATH, 0);
@@ -243,7 +243,7 @@ static _Noreturn __attribute__((used)) void child_main(struct sandbox_plan *p)
 {
 	p->err = child_steps(p);
 	for (;;)
-		RAW(SYS_exit_group, 127, 0, 0);
+		RAW(SYS_exit_group, 0, 0, 0);
 }
 
 pid_t sandbox_child_start(struct sandbox_plan *plan, void *stack, size_t stack_bytes, int cgroup_fd,

@@ -200,6 +200,33 @@ static int run_child(struct sandbox_plan *plan, int cgroup_fd, struct sandbox_ch
 	return 0;
 }
 
+/* One jail without a program: start-up says what is wrong, not the first invocation. */
+static int spawn_trial(void)
+{
+	struct sandbox_plan plan = {
+		.null_fd = spawner.null_fd,
+		.log_fd = STDERR_FILENO,
+		.exe_fd = spawner.null_fd,
+		.tasks_fd = -1,
+		.parent_fd = spawner.self_fd,
+		.cap_last = spawner.cap_last,
+		.trial = true,
+		.alive = 1,
+	};
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+	int err;
+
+	plan_rlimits(&plan, &(struct sandbox_limits){0});
+	err = run_child(&plan, -1, &child);
+	if (err) {
+		log_spawn_error("trial", &plan, err);
+		return err;
+	}
+	waitid(P_PIDFD, (id_t)child.pidfd, &(siginfo_t){0}, WEXITED);
+	close(child.pidfd);
+	return 0;
+}
+
 static bool id_is_valid(const char *id)
 {
 	size_t n = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
@@ -268,6 +295,10 @@ static void *spawner_main(void *arg)
 	int err = sandbox_empty_root_enter();
 
 	(void)arg;
+	if (err)
+		log_error("cannot make an empty root for jails: %s", strerror(-err));
+	else
+		err = spawn_trial();
 	pthread_mutex_lock(&spawner.lock);
 	spawner.ready = err ? err : 1;
 	pthread_cond_broadcast(&spawner.wake);
@@ -382,17 +413,18 @@ int sandbox_init(void)
 			  strerror(-err));
 		return err;
 	}
-	err = sandbox_cgroup_init();
-	if (!err)
-		err = spawner_open();
-	if (!err)
-		err = spawner_start();
+	err = spawner_open();
 	if (err) {
-		log_error("cannot prepare jails: %s", strerror(-err));
+		log_error("cannot prepare jails: %s: they need /proc, /dev/null and pidfds",
+			  strerror(-err));
 		return err;
 	}
-	spawner.started = true;
-	return 0;
+	err = spawner_start();
+	if (!err)
+		err = sandbox_cgroup_init();
+	if (!err)
+		spawner.started = true;
+	return err;
 }
 
 void sandbox_finish(void)

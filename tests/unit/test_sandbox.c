@@ -655,6 +655,65 @@ static void test_spawn_errors(void **state)
 	assert_int_equal(spawn_exe(probe_fd, "x", 0), 0);
 }
 
+/* sandbox_init() where it is not allowed what it needs: exit status and log of a new process. */
+static int run_confined(const char *how, char *output)
+{
+	int log_fd = memfd_create("log", MFD_CLOEXEC);
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int status = -1;
+	pid_t pid;
+
+	self[n < 0 ? 0 : n] = '\0';
+	pid = fork();
+	if (!pid) {
+		dup2(log_fd, STDERR_FILENO);
+		execl(self, self, "be-confined", how, (char *)NULL);
+		_exit(98);
+	}
+	waitpid(pid, &status, 0);
+	read_output(log_fd, output);
+	return status;
+}
+
+static int be_confined_main(const char *how)
+{
+	if (!strcmp(how, "no-root")) {
+		if (setuid(65534))
+			return 97;
+	} else { /* a container that forbids user namespaces */
+		int fd;
+
+		if (unshare(CLONE_NEWUSER))
+			return 97;
+		fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+		if (write(fd, "0 0 1\n", 6) != 6)
+			return 97;
+		close(fd);
+		fd = open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+		if (write(fd, "0", 1) != 1)
+			return 97;
+		close(fd);
+	}
+	return sandbox_init() ? 2 : 0;
+}
+
+/* One line: what is missing, why it matters, what to do. */
+static void test_init_where_forbidden(void **state)
+{
+	char output[OUTPUT_BYTES];
+
+	(void)state;
+	assert_exit(run_confined("no-root", output), 2, output);
+	assert_non_null(strstr(output, "no cap_sys_admin, needed for the namespaces and mounts of "
+				       "each guest's jail: run as root"));
+	assert_ptr_equal(strchr(output, '\n'), strrchr(output, '\n'));
+	assert_exit(run_confined("no-user-namespaces", output), 2, output);
+	assert_non_null(strstr(output, "cannot create namespaces: No space left on device"));
+	assert_non_null(strstr(output, "user.max_user_namespaces"));
+	assert_ptr_equal(strchr(output, '\n'), strrchr(output, '\n'));
+}
+
 static void test_queue(void **state)
 {
 	static const char *const argv[] = {"jail_probe", "sleep", "0", NULL};
@@ -744,12 +803,15 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_memory_limit_of_running),
 		cmocka_unit_test(test_address_limit),
 		cmocka_unit_test(test_spawn_errors),
+		cmocka_unit_test(test_init_where_forbidden),
 		cmocka_unit_test(test_queue),
 		cmocka_unit_test(test_spawn_cost),
 	};
 
 	if (argc == 3 && !strcmp(argv[1], "be-snapd"))
 		return be_snapd_main(atoi(argv[2]));
+	if (argc == 3 && !strcmp(argv[1], "be-confined"))
+		return be_confined_main(argv[2]);
 	if (geteuid()) {
 		printf("1..1\nok 1 - test_sandbox # SKIP making jails needs root\n");
 		return 0;
