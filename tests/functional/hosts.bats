@@ -132,3 +132,39 @@ no_run_is_left() {
 	assert_failure 2
 	assert_output_has "usage: scripts/hwkvm"
 }
+
+# write_move_scripts - ./capture FILE and ./restore FILE NAME, to be run on either host
+write_move_scripts() {
+	cat >capture <<-END
+		#!/bin/sh
+		exec "$BIN/vmm" run --cpu-baseline x86-64-v3 --task "$EXAMPLES/hello-python" \\
+			--runtime "$ROOT/guest" --env _HANDLER=app.handler --env LAMBDA_TASK_ROOT=/var/task \\
+			--capture "\$1" -- /usr/bin/python3 /var/runtime/bootstrap.py
+	END
+	cat >restore <<-END
+		#!/bin/sh
+		exec "$BIN/vmm" restore --task "$EXAMPLES/hello-python" --runtime "$ROOT/guest" \\
+			--invoke "{\"name\": \"\$2\"}" "\$1"
+	END
+	chmod +x capture restore
+}
+
+@test "a snapshot made on this host is restored on hardware KVM, and the other way round" {
+	require_kvm
+	require_programs vmm
+	cd "$BATS_TEST_TMPDIR"
+	write_move_scripts
+	run ./capture here.qt
+	assert_success
+	run "$hwkvm" --out "$PWD/out" -- bash -ec '
+		"$1/vmm" host
+		./restore here.qt there
+		./capture there.qt
+		cp there.qt "$HWKVM_OUT"
+	' bash "$BIN"
+	assert_success
+	assert_output_has "Hello, there!" "hardware"
+	run ./restore out/there.qt "and back"
+	assert_success
+	assert_output_has "Hello, and back!"
+}
