@@ -13,16 +13,17 @@
 enum { LINE_SIZE_MAX = 2048 };
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
-static const char *log_program = "quickthaw";
-static char log_instance[41];
+static char log_tag_text[128] = "quickthaw";
 static enum log_level log_level_max = LOG_LEVEL_INFO;
 
 void log_init(const char *program, const char *instance)
 {
 	const char *env = getenv("QUICKTHAW_LOG");
 
-	log_program = program;
-	snprintf(log_instance, sizeof(log_instance), "%s", instance ? instance : "");
+	if (instance && instance[0])
+		snprintf(log_tag_text, sizeof(log_tag_text), "%s[%.40s]", program, instance);
+	else
+		snprintf(log_tag_text, sizeof(log_tag_text), "%s", program);
 	for (size_t i = 0; env && i < ARRAY_SIZE(level_names); i++)
 		if (!strcmp(env, level_names[i]))
 			log_level_max = (enum log_level)i;
@@ -33,16 +34,17 @@ void log_set_level(enum log_level level)
 	log_level_max = level;
 }
 
+const char *log_tag(void)
+{
+	return log_tag_text;
+}
+
 static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
 {
 	char line[LINE_SIZE_MAX];
 	int n;
 
-	if (log_instance[0])
-		n = snprintf(line, sizeof(line), "%s[%s]: %s: ", log_program, log_instance,
-			     level_names[level]);
-	else
-		n = snprintf(line, sizeof(line), "%s: %s: ", log_program, level_names[level]);
+	n = snprintf(line, sizeof(line), "%s: %s: ", log_tag_text, level_names[level]);
 	n += vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
 	if (n > (int)sizeof(line) - 2)
 		n = (int)sizeof(line) - 2;

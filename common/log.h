@@ -14,6 +14,9 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 void log_init(const char *program, const char *instance);
 void log_set_level(enum log_level level);
 
+/** log_tag() - `program[instance]` as it opens each line, for those who cannot call log_write(). */
+const char *log_tag(void);
+
 /** log_write() - one line `program[instance]: level: message`, one write(2), never blocks on a full
  * pipe. */
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

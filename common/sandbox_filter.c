@@ -27,7 +27,7 @@ const char *sandbox_syscall_name(int nr)
 }
 
 struct line {
-	char text[160];
+	char text[256];
 	size_t n;
 };
 
@@ -59,7 +59,8 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
 
 	(void)sig;
 	(void)context;
-	line_add(&l, "sandbox: error: system call ");
+	line_add(&l, log_tag());
+	line_add(&l, ": error: system call ");
 	line_add(&l, sandbox_syscall_name(info->si_syscall));
 	line_add(&l, " (");
 	line_add_uint(&l, (unsigned int)info->si_syscall);

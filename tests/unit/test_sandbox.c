@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -495,6 +496,7 @@ static int be_snapd_main(int fd)
 	struct sandbox_child child = SANDBOX_CHILD_INIT;
 	void *none = NULL;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the test, when that fails */
 	if (setup(&none) || spawn_sleeper("left-behind", &child))
 		return 1;
 	if (write_full(fd, &child.pid, sizeof(child.pid)))
