@@ -14,3 +14,6 @@ $(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_in
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fPIE -static-pie $(WARN) $(WERROR) $(jail_probe_SRCS) -lseccomp -o $@
 $(BUILD)/tests/test_sandbox: | $(BUILD)/tests/jail_probe
+# The machine on real KVM.
+UNIT_TESTS += test_vm
+test_vm_LIBS := vmm snapshot common

@@ -44,6 +44,17 @@ void guest_mem_free(struct guest_mem *m);
  */
 int guest_mem_map_template(struct guest_mem *m, int memfd, uint64_t template_pages, int uffd);
 
+/**
+ * guest_mem_flush() - make KVM forget its mappings of RAM pages [@page, @page + @count).
+ * Needed after the vmm took rights away in the guest's page tables (unmapped, made read-only): pass
+ * the frames that were mapped, not the page-table frames. KVM learns of it through its MMU
+ * notifier, drops its shadow or nested entries of those frames and flushes the TLB; contents stay.
+ * Granting rights needs no flush, and neither does a frame whose memory is given back to the host.
+ * The vCPU must not be running. Costs two mprotect calls: join neighbours.
+ * Return: 0 or -errno (-ENOMEM: too many mappings in this process).
+ */
+int guest_mem_flush(const struct guest_mem *m, uint32_t page, uint32_t count);
+
 /** guest_mem_ptr() - host pointer to @n bytes at @at. Return: NULL unless all lie in one slot. */
 static inline void *guest_mem_ptr(const struct guest_mem *m, struct gpa at, uint64_t n)
 {

@@ -107,6 +107,9 @@ static inline void *system_page_ptr(const struct guest_mem *m, enum system_page 
 void system_slot_build(const struct guest_mem *m);
 /** system_slot_finish() - the page tables for @kind; the probe must not run again after this. */
 void system_slot_finish(const struct guest_mem *m, enum proto_host_kind kind);
+/** system_user_code() / system_user_data() - CS and SS of ring 3. */
+struct kvm_segment system_user_code(void);
+struct kvm_segment system_user_data(void);
 /** system_slot_sregs() - special registers that fit the slot, at CPL 3 with the probe's tables. */
 void system_slot_sregs(struct kvm_sregs *ret);
 

@@ -45,6 +45,10 @@ struct vcpu {
 	bool regs_dirty; /**< run->s.regs.regs goes to KVM at the next entry */
 	bool sregs_dirty;
 	bool in_kernel; /**< the vCPU stopped at CPL 0 (hardware KVM, or inside a stub) */
+	bool kick_owed; /**< a kick came while an event was on its way */
+	int tid;	/**< the thread that called vm_new(), which must call vcpu_run(): where a kick's signal goes */
+	uint64_t xcr0;	/**< what XGETBV returns in ring 3 */
+	uint32_t xsave_offset[8]; /**< host's places of state components 5, 6, 7; 0: absent */
 };
 
 struct vm {
@@ -53,7 +57,7 @@ struct vm {
 	enum proto_host_kind host_kind;
 	struct guest_mem mem;
 	struct vcpu vcpu;
-	uint64_t tsc_khz;
+	uint64_t tsc_khz; /**< of the guest's TSC; 0: it is not that of the host, do not use it */
 	uint64_t cpu_features[8]; /**< enum guest_cpu_word: what a guest sees */
 };
 
@@ -114,7 +118,13 @@ int vcpu_save_user(struct vm *vm, struct user_state *ret);
 /** vcpu_load_user() - make @u the context of the next vcpu_run(). */
 int vcpu_load_user(struct vm *vm, const struct user_state *u);
 
-/** vcpu_kick() - make the running or next vcpu_run() return VCPU_KICK. Async-signal-safe. */
+/**
+ * vcpu_kick() - make the running or next vcpu_run() return VCPU_KICK. Async-signal-safe.
+ * In a signal handler of the vCPU's thread (a timer's) the signal itself has ended KVM_RUN. Called
+ * by another thread, it sends VCPU_KICK_SIGNAL to the vCPU's: vm_new() installs a handler that does
+ * nothing, and the signal must not be blocked.
+ */
+#define VCPU_KICK_SIGNAL (__SIGRTMIN + 8)
 void vcpu_kick(struct vm *vm);
 
 /** vcpu_guest_tsc() - the guest's TSC for a host TSC reading taken now; for the vDSO clock page. */
