@@ -184,6 +184,8 @@ static const struct sandbox_rule guest_rules[] = {
 
 	/* ---- the process itself ---- */
 	{SYS(rt_sigreturn), WHY("return from a signal handler")},
+	{SYS(rt_sigaction), .args = {ARG(1, SIGALRM)},
+	 WHY("handler of the pre-emption timer; SIGSYS's stays out of reach")},
 	{SYS(rt_sigprocmask), WHY("block kicks outside of KVM_RUN; abort()")},
 	{SYS(rt_sigpending), WHY("see whether a kick is pending")},
 	{SYS(rt_sigtimedwait), WHY("take a pending kick without its handler")},

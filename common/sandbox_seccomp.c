@@ -37,8 +37,8 @@ static int add_rule(scmp_filter_ctx ctx, const struct sandbox_rule *rule)
 
 /*
  * The default is SIGSYS, not KILL_PROCESS: the call is refused just the same, and the handler
- * (sandbox_filter.c) names it before it dies. The handler cannot be replaced, since rt_sigaction is
- * on no list. Another architecture's calls (int 0x80, x32) are killed at once.
+ * (sandbox_filter.c) names it before it dies. The handler cannot be replaced, since no list has
+ * rt_sigaction for SIGSYS. Another architecture's calls (int 0x80, x32) are killed at once.
  */
 static int compile(enum sandbox_stage stage, int fd)
 {
