@@ -14,3 +14,5 @@ $(BUILD)/common/syscall_names.inc: common/sources.mk
 $(BUILD)/obj/common/sandbox_filter.o: $(BUILD)/common/syscall_names.inc
 # It runs beside its parent in the same memory, thread pointer included: no sanitizer survives that.
 $(BUILD)/obj/common/sandbox_child.o: SANFLAGS :=
+# The client of snapd's API; its users link libcurl.
+common_SRCS += common/http_client.c
