@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* list.c - snapctl list: functions, or the versions of one */
+#include <stdio.h>
+
+#include "snapd/snapctl/snapctl.h"
+
+static const struct option options[] = {
+	COMMON_OPTIONS,
+	{0},
+};
+
+static void print_table(const json_t *rows)
+{
+	const json_t *row;
+	size_t i;
+
+	printf("%-24s %-9s %-12s %-20s %6s %7s %s\n", "NAME", "VERSION", "RUNTIME", "HANDLER", "MiB",
+	       "TIMEOUT", "STATE");
+	json_array_foreach (rows, i, row)
+		printf("%-24s %-9s %-12s %-20s %6lld %5llds  %s\n", json_text(row, "FunctionName"),
+		       json_text(row, "Version"), json_text(row, "Runtime"),
+		       json_text(row, "Handler"),
+		       (long long)json_integer_value(json_object_get(row, "MemorySize")),
+		       (long long)json_integer_value(json_object_get(row, "Timeout")),
+		       json_text(row, "State"));
+}
+
+static int run(struct snapctl *s, int argc, char **argv)
+{
+	const json_t *rows;
+	char path[256];
+	json_t *root;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
+		snapctl_option(s, &command_list, c);
+	if (argc - optind > 1 || (argc > optind && !snapctl_name_ok(argv[optind])))
+		snapctl_usage_error(&command_list, "give no name, or one function's");
+	if (argc > optind)
+		snprintf(path, sizeof(path), API_FUNCTIONS "/%s/versions", argv[optind]);
+	else
+		snprintf(path, sizeof(path), API_FUNCTIONS);
+	if (!snapctl_call(s, NULL, "GET", path, NULL, 0, NULL))
+		return 1;
+	if (s->json) {
+		printf("%s\n", s->reply.body);
+		return 0;
+	}
+	root = snapctl_reply_json(s);
+	if (!root)
+		return 1;
+	rows = json_object_get(root, argc > optind ? "Versions" : "Functions");
+	if (!json_array_size(rows))
+		printf("nothing is deployed yet: snapctl deploy NAME --dir DIR\n");
+	else
+		print_table(rows);
+	json_decref(root);
+	return 0;
+}
+
+const struct subcommand command_list = {
+	.name = "list",
+	.summary = "list functions, or the versions of one",
+	.usage = "Usage: snapctl list [NAME] [OPTION]...\n\n"
+		 "List all functions, or the versions of function NAME.\n\n"
+		 "  --socket PATH, --json, --help\n",
+	.run = run,
+};
