@@ -96,7 +96,7 @@ struct sandbox_spec {
 /** struct sandbox_child - a jailed process. Start it as SANDBOX_CHILD_INIT. */
 struct sandbox_child {
 	pid_t pid;
-	int pidfd;   /**< readable (poll, io_uring) when the process is gone */
+	int pidfd;		     /**< readable (poll, io_uring) when the process is gone */
 	char id[SANDBOX_ID_MAX + 1]; /**< as in the spec */
 	uint32_t spawn_ns;	     /**< from the request to the exec */
 };

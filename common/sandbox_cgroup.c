@@ -271,8 +271,7 @@ static int set_memory(int fd, uint64_t memory_bytes)
 	return err == -ENOENT ? 0 : err;
 }
 
-int sandbox_cgroup_new(const char *id, uint64_t memory_bytes, int *ret_tasks_fd,
-		       int *ret_cgroup_fd)
+int sandbox_cgroup_new(const char *id, uint64_t memory_bytes, int *ret_tasks_fd, int *ret_cgroup_fd)
 {
 	CLEANUP_FD int fd = -1;
 	int err = 0;

@@ -61,8 +61,8 @@ static int wait_for_ids(struct sandbox_plan *p)
 	struct timespec timeout = {.tv_sec = 10};
 
 	while (!atomic_load_explicit(&p->ids_mapped, memory_order_acquire)) {
-		long ret = raw6(SYS_futex, (long)&p->ids_mapped, FUTEX_WAIT, 0, (long)&timeout, 0,
-				0);
+		long ret =
+			raw6(SYS_futex, (long)&p->ids_mapped, FUTEX_WAIT, 0, (long)&timeout, 0, 0);
 
 		if (ret < 0 && ret != -EAGAIN && ret != -EINTR)
 			return (int)ret;
@@ -276,8 +276,8 @@ pid_t sandbox_child_start(struct sandbox_plan *plan, void *stack, size_t stack_b
 			 "hlt\n"
 			 "1:"
 			 : "=a"(ret)
-			 : "a"((long)SYS_clone3), "D"(&args), "S"(sizeof(args)), "r"(child_plan),
-			   [main] "i"(child_main)
+			 : "a"((long)SYS_clone3), "D"(&args), "S"(sizeof(args)),
+			   "r"(child_plan), [main] "i"(child_main)
 			 : "rcx", "r11", "memory");
 	return (pid_t)ret;
 }

@@ -64,9 +64,8 @@ static const struct {
 	const char *path;
 	mode_t mode;
 } empty_dirs[] = {
-	{"dev", 0755},		{"home", 0755},	   {"opt", 0755}, {"proc", 0555}, {"root", 0755},
-	{"run", 0755},		{"sys", 0555},	   {"tmp", 01777}, {"var/task", 0755},
-	{"var/runtime", 0755},
+	{"dev", 0755}, {"home", 0755}, {"opt", 0755},  {"proc", 0555},	   {"root", 0755},
+	{"run", 0755}, {"sys", 0555},  {"tmp", 01777}, {"var/task", 0755}, {"var/runtime", 0755},
 };
 
 /* What programs look up in every /etc, without a word about the host. */
@@ -282,8 +281,8 @@ int sandbox_empty_root_enter(void)
 	if (chdir(place) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
 	    chdir("/"))
 		return -errno;
-	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV |
-					   MS_NOEXEC, NULL))
+	if (mount(NULL, "/", NULL,
+		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		return -errno;
 	return 0;
 }

@@ -37,12 +37,15 @@
 #define KVM_PRE_FAULT_MEMORY 0xc040aed5
 #endif
 
-#define SYS(name)	     .nr = SYS_##name
-#define ARG32(n, bits, want) {(n), (uint32_t)(bits), (uint32_t)(want)}
-#define ARG(n, value)	     ARG32(n, ~0u, value)
-#define ARG_CLEAR(n, bits)   ARG32(n, bits, 0)
-#define ARG_ONLY(n, bits)    ARG32(n, ~(uint32_t)(bits), 0)
-#define WHY(text)	     .reason = text
+#define SYS(name) .nr = SYS_##name
+#define ARG32(n, bits, want)                                                                       \
+	{                                                                                          \
+		(n), (uint32_t)(bits), (uint32_t)(want)                                            \
+	}
+#define ARG(n, value)	   ARG32(n, ~0u, value)
+#define ARG_CLEAR(n, bits) ARG32(n, bits, 0)
+#define ARG_ONLY(n, bits)  ARG32(n, ~(uint32_t)(bits), 0)
+#define WHY(text)	   .reason = text
 
 #define IOCTL(request, text)                                                                       \
 	{                                                                                          \

@@ -68,7 +68,8 @@ int sandbox_seccomp_export(enum sandbox_stage stage, int *ret_fd)
 
 	*ret_fd = -1;
 	err = fd < 0 ? -errno : compile(stage, fd);
-	if (!err && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+	if (!err &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
 		err = -errno;
 	if (err) {
 		log_error("cannot compile the system call filter: %s", strerror(-err));

@@ -156,10 +156,11 @@ static void log_spawn_error(const char *id, const struct sandbox_plan *plan, int
 	const char *step = sandbox_step_names[plan->step];
 
 	if (plan->step == SANDBOX_STEP_CLONE)
-		log_error("jail %s: cannot %s: %s: every guest runs in user, mount, pid, net, ipc, "
-			  "uts and cgroup namespaces of its own: run as root, outside of containers "
-			  "that forbid them, with user.max_user_namespaces and its siblings above 0",
-			  id, step, strerror(-err));
+		log_error(
+			"jail %s: cannot %s: %s: every guest runs in user, mount, pid, net, ipc, "
+			"uts and cgroup namespaces of its own: run as root, outside of containers "
+			"that forbid them, with user.max_user_namespaces and its siblings above 0",
+			id, step, strerror(-err));
 	else if (plan->step == SANDBOX_STEP_EXEC && (err == -ENOENT || err == -ELIBBAD))
 		log_error("jail %s: cannot %s: %s: the jail has no files, so the program must be "
 			  "linked statically (static-pie)",

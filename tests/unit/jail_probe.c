@@ -114,8 +114,8 @@ static int check_processes(const char *arg)
 static int check_files(const char *arg)
 {
 	static const char *const paths[] = {
-		"/etc/passwd", "/usr",	     "/proc",	 "/proc/self/status", "/sys",
-		"/dev",	       "/dev/null",  "/dev/kvm", "/dev/userfaultfd",  "/run",
+		"/etc/passwd", "/usr",	       "/proc",	    "/proc/self/status", "/sys",
+		"/dev",	       "/dev/null",    "/dev/kvm",  "/dev/userfaultfd",	 "/run",
 		"/tmp",	       "../../../usr", "/.oldroot",
 	};
 	struct dirent *entry;
@@ -214,9 +214,12 @@ static int check_rlimits(const char *arg)
 		__rlimit_resource_t resource;
 		rlim_t most;
 	} limits[] = {
-		{"core", RLIMIT_CORE, 0},	 {"nproc", RLIMIT_NPROC, 32},
-		{"nofile", RLIMIT_NOFILE, 1024}, {"memlock", RLIMIT_MEMLOCK, 0},
-		{"fsize", RLIMIT_FSIZE, 8ull << 30}, {"as", RLIMIT_AS, 16ull << 30},
+		{"core", RLIMIT_CORE, 0},
+		{"nproc", RLIMIT_NPROC, 32},
+		{"nofile", RLIMIT_NOFILE, 1024},
+		{"memlock", RLIMIT_MEMLOCK, 0},
+		{"fsize", RLIMIT_FSIZE, 8ull << 30},
+		{"as", RLIMIT_AS, 16ull << 30},
 		{"msgqueue", RLIMIT_MSGQUEUE, 0},
 	};
 	struct rlimit l;
@@ -272,8 +275,9 @@ static int check_guest_root(const char *arg)
 {
 	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
 	static const char *const absent[] = {
-		"/etc/shadow", "/proc/1",  "/dev/null",	     "/var/lib",	"/root/.ssh",
-		"/sys/kernel", "/run/quickthaw", "/../etc/shadow", "/usr/../../etc/shadow",
+		"/etc/shadow",	    "/proc/1",	      "/dev/null",
+		"/var/lib",	    "/root/.ssh",     "/sys/kernel",
+		"/run/quickthaw",   "/../etc/shadow", "/usr/../../etc/shadow",
 		"/etc/ssl/private",
 	};
 	int fd;

@@ -269,7 +269,8 @@ static void read_proc(pid_t pid, const char *name, char *text, size_t size)
 /* What the host sees of a jailed process. */
 static void test_seen_from_outside(void **state)
 {
-	static const char *const namespaces[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
+	static const char *const namespaces[] = {"user", "mnt", "pid",	 "net",
+						 "ipc",	 "uts", "cgroup"};
 	struct sandbox_child a = SANDBOX_CHILD_INIT, b = SANDBOX_CHILD_INIT;
 	char text[8192], path[64], ours[64], theirs[64], line[64];
 	int status;
@@ -418,11 +419,12 @@ static void test_dir_open(void **state)
 static void test_seccomp_denies(void **state)
 {
 	static const char *const calls[] = {
-		"open",	   "openat-write", "openat-create", "execve",	 "execveat", "clone",  "socket",
-		"connect", "ptrace",  "mount",	 "unshare",  "setns",  "bpf",
-		"mmap",	   "mprotect", "fcntl",	 "prctl",    "io_uring_setup",
-		"rt_sigaction", "seccomp", "unknown",
-		"ioctl-tiocsti", "ioctl-create-vm", "ioctl-uffd-copy",
+		"open",	    "openat-write",   "openat-create",	 "execve",
+		"execveat", "clone",	      "socket",		 "connect",
+		"ptrace",   "mount",	      "unshare",	 "setns",
+		"bpf",	    "mmap",	      "mprotect",	 "fcntl",
+		"prctl",    "io_uring_setup", "rt_sigaction",	 "seccomp",
+		"unknown",  "ioctl-tiocsti",  "ioctl-create-vm", "ioctl-uffd-copy",
 	};
 
 	(void)state;
