@@ -138,38 +138,52 @@ static int drop_capabilities(const struct sandbox_plan *p)
 	return ret < 0 ? (int)ret : 0;
 }
 
-/* Sources may sit on the numbers that are to be filled, so all of them are first moved up. */
-static int place_descriptors(struct sandbox_plan *p, int *ret_exe_fd)
+static long park(int fd)
 {
-	int exe_fd = SANDBOX_FD_FIRST + p->fd_count;
-	long parked[SANDBOX_FDS_MAX + 3];
-	long ret;
+	return fd < 0 ? -1 : RAW(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PARK_FD_MIN);
+}
 
-	for (int i = 0; i < p->fd_count + 3; i++) {
-		int fd = i < p->fd_count	? p->fds[i]
-			 : i == p->fd_count	? p->exe_fd
-			 : i == p->fd_count + 1 ? p->null_fd
-						: p->log_fd;
+static int place_given(const struct sandbox_plan *p)
+{
+	long parked[SANDBOX_FDS_MAX];
+	long ret = 0;
 
-		parked[i] = fd < 0 ? -1 : RAW(SYS_fcntl, fd, F_DUPFD_CLOEXEC, PARK_FD_MIN);
-		if (fd >= 0 && parked[i] < 0)
+	for (int i = 0; i < p->fd_count; i++) {
+		parked[i] = park(p->fds[i]);
+		if (p->fds[i] >= 0 && parked[i] < 0)
 			return (int)parked[i];
 	}
-	for (int i = 0; i < p->fd_count; i++) {
+	for (int i = 0; i < p->fd_count && ret >= 0; i++) {
+		int fd = SANDBOX_FD_FIRST + i;
+
 		if (parked[i] >= 0)
-			ret = RAW(SYS_dup3, parked[i], SANDBOX_FD_FIRST + i, 0);
+			ret = RAW(SYS_dup3, parked[i], fd, 0);
 		else
-			ret = RAW(SYS_close_range, SANDBOX_FD_FIRST + i, SANDBOX_FD_FIRST + i, 0);
-		if (ret < 0)
-			return (int)ret;
+			ret = RAW(SYS_close_range, fd, fd, 0);
 	}
-	ret = RAW(SYS_dup3, parked[p->fd_count], exe_fd, O_CLOEXEC);
+	return ret < 0 ? (int)ret : 0;
+}
+
+/* Sources may sit on the numbers that are to be filled, so all of them are first moved up. */
+static int place_descriptors(const struct sandbox_plan *p, int *ret_exe_fd)
+{
+	int exe_fd = SANDBOX_FD_FIRST + p->fd_count;
+	long exe = park(p->exe_fd);
+	long null = park(p->null_fd);
+	long log = park(p->log_fd);
+	long ret;
+
+	if (exe < 0 || null < 0 || log < 0)
+		return -EBADF;
+	ret = place_given(p);
 	if (ret >= 0)
-		ret = RAW(SYS_dup3, parked[p->fd_count + 1], STDIN_FILENO, 0);
+		ret = RAW(SYS_dup3, exe, exe_fd, O_CLOEXEC);
 	if (ret >= 0)
-		ret = RAW(SYS_dup3, parked[p->fd_count + 2], STDOUT_FILENO, 0);
+		ret = RAW(SYS_dup3, null, STDIN_FILENO, 0);
 	if (ret >= 0)
-		ret = RAW(SYS_dup3, parked[p->fd_count + 2], STDERR_FILENO, 0);
+		ret = RAW(SYS_dup3, log, STDOUT_FILENO, 0);
+	if (ret >= 0)
+		ret = RAW(SYS_dup3, log, STDERR_FILENO, 0);
 	if (ret >= 0)
 		ret = RAW(SYS_close_range, exe_fd + 1, ~0u, 0);
 	*ret_exe_fd = exe_fd;

@@ -94,7 +94,7 @@ static int check_no_new_privs(const char *arg)
 /* @arg: the pid of a host process. */
 static int check_processes(const char *arg)
 {
-	pid_t host = (pid_t)atoi(arg);
+	pid_t host = (pid_t)strtol(arg, NULL, 10);
 	char byte;
 	struct iovec local = {&byte, 1}, remote = {(void *)(uintptr_t)0x400000, 1};
 
@@ -302,14 +302,14 @@ static int check_guest_root(const char *arg)
 
 static int check_sleep(const char *arg)
 {
-	sleep((unsigned int)atoi(arg));
+	sleep((unsigned int)strtol(arg, NULL, 10));
 	return 0;
 }
 
 /* @arg: MiB of memory to touch. */
 static int check_touch(const char *arg)
 {
-	size_t n = (size_t)atoi(arg) << 20;
+	size_t n = (size_t)strtol(arg, NULL, 10) << 20;
 	char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
