@@ -1,1 +1,18 @@
-# bench: sources
+# bench: the harness, the cases, the peers, the tracer
+bench_SRCS := bench/harness.c bench/service.c bench/cases.c bench/host_costs.c bench/report.c \
+	bench/peers/peers.c bench/trace/trace.c
+bench_MAIN := bench/main.c
+bench_LIBS := bench common
+bench_LDLIBS := -lcurl -ljansson -llz4 -lbpf -lelf -lz -lm
+
+# The BPF program and its skeleton; CO-RE, so no header of the running kernel is needed.
+$(BUILD)/bench/trace/trace.bpf.o: bench/trace/trace.bpf.c bench/trace/trace_event.h
+	$(call say,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) -target bpf -D__TARGET_ARCH_x86 -O2 -g -Wall -I. \
+		-I/usr/include/$(shell $(CC) -dumpmachine) -c $< -o $@
+$(BUILD)/bench/trace/trace.skel.h: $(BUILD)/bench/trace/trace.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name trace_bpf > $@
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /sbin/bpftool) bpftool)
+$(BUILD)/obj/bench/trace/trace.o: $(BUILD)/bench/trace/trace.skel.h

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.c - results as tables for people */
+#include "bench/report.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/util.h"
+
+enum { BAR_MAX = 30 };
+
+static const char *text(const json_t *row, const char *key)
+{
+	const char *s = json_string_value(json_object_get(row, key));
+
+	return s ? s : "";
+}
+
+static double number(const json_t *row, const char *key)
+{
+	return json_number_value(json_object_get(row, key));
+}
+
+/** Bytes as KiB or MiB, the rest with three significant digits. */
+static const char *pretty(double v, const char *unit, char *buf, size_t n)
+{
+	if (!strcmp(unit, "bytes") && v >= 1048576)
+		snprintf(buf, n, "%.2f MiB", v / 1048576);
+	else if (!strcmp(unit, "bytes"))
+		snprintf(buf, n, "%.1f KiB", v / 1024);
+	else if (!strcmp(unit, "pages"))
+		snprintf(buf, n, "%.0f pages", v);
+	else
+		snprintf(buf, n, "%.*f %s", v < 10 ? 3 : 1, v, !strcmp(unit, "ratio") ? "x" : unit);
+	return buf;
+}
+
+/* A logarithmic bar: each three characters are a factor of two above 0.1 ms. */
+static void print_bar(double ms)
+{
+	int n = ms > 0.1 ? (int)(3 * log2(ms / 0.1)) : 0;
+
+	for (int i = 0; i < MIN(n, (int)BAR_MAX); i++)
+		putchar('#');
+}
+
+void report_table(const struct results *r)
+{
+	char p50[32], p99[32], min[32];
+	const json_t *row;
+	size_t i;
+
+	printf("\n%-8s %-26s %-13s %-13s %5s %12s %12s %12s\n", "STAGE", "CASE", "WORKLOAD",
+	       "SYSTEM", "N", "MIN", "P50", "P99");
+	json_array_foreach (r->rows, i, row) {
+		const char *unit = text(row, "unit");
+
+		printf("%-8s %-26s %-13s %-13s %5.0f %12s %12s %12s ", text(row, "stage"),
+		       text(row, "case"), text(row, "workload"), text(row, "system"),
+		       number(row, "n"), pretty(number(row, "min"), unit, min, sizeof(min)),
+		       pretty(number(row, "p50"), unit, p50, sizeof(p50)),
+		       pretty(number(row, "p99"), unit, p99, sizeof(p99)));
+		if (!strcmp(unit, "ms") && !strchr(text(row, "case"), '.'))
+			print_bar(number(row, "p50"));
+		putchar('\n');
+	}
+}
+
+/** struct target - a goal on the p50 of a row, in the row's unit. */
+struct target {
+	const char *what;
+	const char *name;
+	const char *workload;
+	const char *unit;
+	double must, stretch;
+};
+
+static const struct target targets[] = {
+	{"resident restore to response", "resident_restore", "hello-python", "ms", 5, 2},
+	{"cold restore to response", "cold_restore", "hello-python", "ms", 25, 8},
+	{"warm invoke", "warm", "hello-python", "ms", 1.5, 0.4},
+	{"CPU-bound Python to bare", "cpu_bound_to_bare", "cpu-python", "ratio", 1.1, 1.03},
+	{"snapshot file to resident bytes", "file_to_resident", "hello-python", "ratio", 0.4, 0.2},
+	{"private memory after one invoke", "private_after_one_invoke", "hello-python", "bytes",
+	 4 << 20, 1 << 20},
+	{"snapd without instances, RSS", "rss_without_instances", "none", "bytes", 16 << 20,
+	 6 << 20},
+};
+
+void report_targets(const struct results *r)
+{
+	double bare = results_p50(r, "process", "bare-process", "hello-python");
+	double resident = results_p50(r, "resident_restore", "quickthaw", "hello-python");
+	char must[32], stretch[32], got[32];
+
+	printf("\n%-34s %12s %12s %12s  %s\n", "GOAL (p50)", "MUST", "STRETCH", "MEASURED", "");
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+		const struct target *t = &targets[i];
+		double v = results_p50(r, t->name, "quickthaw", t->workload);
+
+		printf("%-34s %12s %12s %12s  %s\n", t->what,
+		       pretty(t->must, t->unit, must, sizeof(must)),
+		       pretty(t->stretch, t->unit, stretch, sizeof(stretch)),
+		       pretty(v, t->unit, got, sizeof(got)),
+		       isnan(v) ? "not measured"
+				: v <= t->stretch ? "stretch" : v <= t->must ? "met" : "MISSED");
+	}
+	if (!isnan(bare))
+		printf("%-34s %12s %12s %10.3f x  %s\n", "resident restore to bare python3", "0.5 x",
+		       "", resident / bare, resident / bare <= 0.5 ? "met" : "MISSED");
+}
+
+/* ---- compare ---- */
+
+static const json_t *find_row(const json_t *rows, const json_t *like)
+{
+	static const char *const keys[] = {"stage", "case", "workload", "guest", "system", "unit"};
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach (rows, i, row) {
+		bool same = true;
+
+		for (size_t k = 0; same && k < ARRAY_SIZE(keys); k++)
+			same = !strcmp(text(row, keys[k]), text(like, keys[k]));
+		if (same)
+			return row;
+	}
+	return NULL;
+}
+
+static json_t *load(const char *path)
+{
+	json_error_t err;
+	json_t *root = json_load_file(path, 0, &err);
+
+	if (!root || !json_is_array(json_object_get(root, "rows"))) {
+		fprintf(stderr, "bench: %s: %s\n", path,
+			root ? "no rows: is it a result file of bench run?" : err.text);
+		json_decref(root);
+		return NULL;
+	}
+	return root;
+}
+
+int report_compare(const char *path_a, const char *path_b)
+{
+	json_t *a = load(path_a), *b = a ? load(path_b) : NULL;
+	const json_t *row, *other;
+	int grew = 0;
+	size_t i;
+
+	if (!b) {
+		json_decref(a);
+		return 2;
+	}
+	printf("%-26s %-13s %-13s %12s %12s %8s\n", "CASE", "WORKLOAD", "SYSTEM", "A p50", "B p50",
+	       "B/A");
+	json_array_foreach (json_object_get(a, "rows"), i, row) {
+		const char *unit = text(row, "unit");
+		char pa[32], pb[32];
+		double ratio;
+
+		other = find_row(json_object_get(b, "rows"), row);
+		if (!other)
+			continue;
+		ratio = number(row, "p50") ? number(other, "p50") / number(row, "p50") : 1;
+		grew += ratio > 1.2;
+		printf("%-26s %-13s %-13s %12s %12s %8.3f%s\n", text(row, "case"),
+		       text(row, "workload"), text(row, "system"),
+		       pretty(number(row, "p50"), unit, pa, sizeof(pa)),
+		       pretty(number(other, "p50"), unit, pb, sizeof(pb)), ratio,
+		       ratio > 1.2 ? "  grew" : ratio < 0.8 ? "  shrank" : "");
+	}
+	json_decref(a);
+	json_decref(b);
+	return grew ? 1 : 0;
+}

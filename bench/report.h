@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.h - results as tables for people */
+#ifndef QUICKTHAW_BENCH_REPORT_H
+#define QUICKTHAW_BENCH_REPORT_H
+
+#include "bench/harness.h"
+
+/** report_table() - one line a row, on stdout, with bars for what is in milliseconds. */
+void report_table(const struct results *r);
+/** report_targets() - the product's goals (docs/performance.md) and whether this run met them. */
+void report_targets(const struct results *r);
+/** report_compare() - two result files. Return: exit status, 1 when a p50 grew by over a fifth. */
+int report_compare(const char *path_a, const char *path_b);
+
+#endif
