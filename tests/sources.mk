@@ -19,3 +19,5 @@ $(BUILD)/tests/test_sandbox $(BUILD)/tests/test_sandbox_policy: | $(BUILD)/tests
 # The machine on real KVM.
 UNIT_TESTS += test_vm
 test_vm_LIBS := vmm common
+UNIT_TESTS += test_clock
+test_clock_LIBS := vmm common
