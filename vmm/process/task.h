@@ -21,6 +21,12 @@ struct proc;
 
 enum { TASKS_MAX = 512 };
 
+/**
+ * The process id, which is also the tid of the first task. Not 1: programs take that for an init
+ * process in a container and change their behaviour. The parent is 1, which nobody can ask about.
+ */
+enum { GUEST_PID = 2, GUEST_PPID = 1 };
+
 enum task_state { TASK_FREE, TASK_RUNNABLE, TASK_BLOCKED };
 
 /** Why a blocked call runs again. */
@@ -61,15 +67,26 @@ struct task {
 	uint64_t clear_child_tid; /**< user address, 0 for none */
 	uint64_t robust_list;
 	char name[16];
+
+	/* The scheduler's own. */
+	bool interrupted; /**< the call that just ended returned -EINTR for a signal */
+	struct task *next, *prev;	      /**< all live tasks, oldest first */
+	struct task *queue_next, *queue_prev; /**< the ready or the blocked ones */
 };
+
+/**
+ * sched_process_init() - what the scheduler needs of the process: the handler and the timer of its
+ * pre-emption. Call it before the jail is closed; later calls do nothing. Return: 0 or -errno.
+ */
+int sched_process_init(void);
 
 int sched_new(struct proc *p);
 void sched_free(struct proc *p);
 int sched_save(struct proc *p, struct state_writer *w);
 int sched_load(struct proc *p, struct state_reader *r);
 
-/** task_new() - a runnable task with a copy of @user; tid 1 is the first. Return: NULL when full.
- */
+/** task_new() - a runnable task with a copy of @user; the first one's tid is GUEST_PID. Return: NULL
+ * when full. */
 struct task *task_new(struct proc *p, const struct user_state *user);
 /** task_current() - the task on the vCPU, or NULL. */
 struct task *task_current(struct proc *p);
