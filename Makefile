@@ -105,10 +105,11 @@ test-hwkvm: ## run the functional tests on the emulated hardware-KVM host
 
 check: lint test ## lint and test
 
-bench: ## measure every stage into build/bench/results.json (BENCH_ARGS=...)
+bench: ## measure every stage into build/bench/results.json (BENCH_ARGS=...; emulated: build/hwkvm/out)
 	$(Q)scripts/setup build bench
 	$(SUBMAKE) all
-	$(Q)HOST=$(HOST) scripts/with-kvm --timeout 3600 -- $(BUILD)/bin/bench $(or $(BENCH_ARGS),run)
+	$(Q)HOST=$(HOST) scripts/with-kvm --timeout 3600 -- sh -c \
+		'exec $(BUILD)/bin/bench run $${HWKVM_OUT:+--out $$HWKVM_OUT/results.json} $(BENCH_ARGS)'
 
 asan: ## build everything with ASan and UBSan into build/asan
 	$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all unit-tests
