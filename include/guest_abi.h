@@ -37,8 +37,10 @@ enum guest_cpu_word {
 	GUEST_CPU_7_EDX,
 	GUEST_CPU_80000001_ECX,
 	GUEST_CPU_80000001_EDX,
-	GUEST_CPU_XCR0, /**< state components enabled in the guest */
+	GUEST_CPU_XCR0, /**< state components enabled in the guest; above GUEST_CPU_XCR0_ABSENT
+			     those that must not be (vmm/cpu_features.h says why) */
 };
+#define GUEST_CPU_XCR0_ABSENT 32
 
 /** Guest kinds, as in snapshot_params.guest_kind. */
 enum guest_kind { GUEST_KIND_PROCESS = 1, GUEST_KIND_KERNEL = 2 };

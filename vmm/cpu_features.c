@@ -18,6 +18,7 @@
 #define XCR0_PKRU   0x200ull
 #define XCR0_AMX    0x60000ull
 #define XCR0_APX    0x80000ull
+#define XCR0_ALL    (XCR0_BASE | XCR0_MPX | XCR0_AVX512 | XCR0_PKRU | XCR0_AMX | XCR0_APX)
 
 enum { IN_V3 = 1 };
 
@@ -132,14 +133,13 @@ static const struct feature features[] = {
 	X(XCR0, 7, "avx512 hi16_zmm state", AVX512),
 };
 
-/* glibc: features that it would choose code by and that the baseline lacks; XSAVEC is how the
- * dynamic linker saves registers around a lazy binding. */
-static const char env_glibc[] = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512CD,-AVX512BW,"
+/* glibc: features that it would choose code by and that the baseline lacks. */
+static char env_glibc[] = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512CD,-AVX512BW,"
 				"-AVX512DQ,-AVX512VL,-AVX512ER,-AVX512PF,-XSAVEC,-RTM";
 
 static bool baseline_v3;
 
-int cpu_baseline_set(const char *name)
+int vm_set_cpu_baseline(const char *name)
 {
 	if (strcmp(name, "host") && strcmp(name, "x86-64-v3"))
 		return -EINVAL;
@@ -147,7 +147,7 @@ int cpu_baseline_set(const char *name)
 	return 0;
 }
 
-const char *cpu_baseline_name(void)
+const char *vm_cpu_baseline(void)
 {
 	return baseline_v3 ? "x86-64-v3" : "host";
 }
@@ -178,21 +178,27 @@ static uint64_t known_bits(unsigned w)
 	return bits;
 }
 
-int cpu_baseline_environment(enum proto_host_kind kind, const char *ret[2])
+char *const *cpu_baseline_env(const struct vm *vm)
 {
-	static char env_openssl[80];
+	static char bind_now[] = "LD_BIND_NOW=1";
+	static char openssl[80];
+	static char *env[4];
 	uint64_t drop;
 
-	if (!baseline_v3 || kind != PROTO_HOST_PVM)
-		return 0;
+	memset(env, 0, sizeof(env));
+	if (!baseline_v3)
+		return env;
+	env[0] = bind_now;
+	if (vm->host_kind != PROTO_HOST_PVM)
+		return env;
 	/* OPENSSL_ia32cap(3): vector of leaf 1 left alone, of leaf 7 EBX | ECX << 32 cut. */
 	drop = known_bits(GUEST_CPU_7_EBX) & ~visible_bits(GUEST_CPU_7_EBX, XCR0_BASE);
 	drop |= (known_bits(GUEST_CPU_7_ECX) & ~visible_bits(GUEST_CPU_7_ECX, XCR0_BASE)) << 32;
-	snprintf(env_openssl, sizeof(env_openssl), "OPENSSL_ia32cap=~0x0:~0x%llx",
+	snprintf(openssl, sizeof(openssl), "OPENSSL_ia32cap=~0x0:~0x%llx",
 		 (unsigned long long)drop);
-	ret[0] = env_glibc;
-	ret[1] = env_openssl;
-	return 2;
+	env[1] = env_glibc;
+	env[2] = openssl;
+	return env;
 }
 
 uint64_t cpu_host_xcr0(void)
@@ -314,6 +320,14 @@ void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0)
 		mask_entry(&cpuid->entries[i], xcr0);
 }
 
+/* Components that are there, and above them those that are not; see cpu_features.h. */
+static uint64_t xcr0_word(uint64_t xcr0)
+{
+	uint64_t word = xcr0 & visible_bits(GUEST_CPU_XCR0, xcr0);
+
+	return baseline_v3 ? word : word | (~xcr0 & XCR0_ALL) << GUEST_CPU_XCR0_ABSENT;
+}
+
 void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS])
 {
 	memset(ret, 0, CPU_WORDS * sizeof(ret[0]));
@@ -327,7 +341,7 @@ void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64
 				ret[w] = *reg & visible_bits(w, xcr0);
 		}
 	}
-	ret[GUEST_CPU_XCR0] = xcr0 & visible_bits(GUEST_CPU_XCR0, xcr0);
+	ret[GUEST_CPU_XCR0] = xcr0_word(xcr0);
 }
 
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS])
@@ -347,6 +361,32 @@ void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS])
 	cpu_features_of_cpuid(&c.head, xcr0, ret);
 }
 
+void cpu_features_have(uint64_t xcr0, uint64_t ret[CPU_WORDS])
+{
+	bool v3 = baseline_v3;
+
+	baseline_v3 = false;
+	cpu_features_of_host(xcr0, ret);
+	baseline_v3 = v3;
+}
+
+/* Name of a bit, for people. */
+static void name_bit(unsigned w, unsigned bit, char *name, size_t n)
+{
+	bool absent = w == GUEST_CPU_XCR0 && bit >= GUEST_CPU_XCR0_ABSENT;
+
+	if (absent)
+		bit -= GUEST_CPU_XCR0_ABSENT;
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+		if (features[i].word == w && features[i].bit == bit) {
+			snprintf(name, n, "%s%s", absent ? "an XCR0 without " : "",
+				 features[i].name);
+			return;
+		}
+	}
+	snprintf(name, n, "%scpuid word %u bit %u", absent ? "absence of " : "", w, bit);
+}
+
 int cpu_features_missing(const uint64_t need[CPU_WORDS], const uint64_t have[CPU_WORDS], char *text,
 			 size_t n)
 {
@@ -359,19 +399,15 @@ int cpu_features_missing(const uint64_t need[CPU_WORDS], const uint64_t have[CPU
 		uint64_t lack = need[w] & ~have[w];
 
 		for (unsigned bit = 0; bit < 64; bit++) {
-			const char *name = NULL;
-			char number[32];
+			char name[64];
 
 			if (!(lack >> bit & 1))
 				continue;
 			missing++;
-			for (size_t i = 0; i < ARRAY_SIZE(features); i++)
-				if (features[i].word == w && features[i].bit == bit)
-					name = features[i].name;
-			snprintf(number, sizeof(number), "cpuid word %u bit %u", w, bit);
+			name_bit(w, bit, name, sizeof(name));
 			if (used < n)
 				used += (size_t)snprintf(text + used, n - used, "%s%s",
-							 used ? ", " : "", name ? name : number);
+							 used ? ", " : "", name);
 		}
 	}
 	return missing;

@@ -6,7 +6,13 @@
  * everything that its guest saw is there. A baseline makes guests see less, so that their snapshots
  * can go to more hosts. Hardware KVM masks CPUID. A PVM host cannot: there a baseline limits what
  * well-known libraries use, by environment variables that a boot must add
- * (cpu_baseline_environment()), and the snapshot requires the baseline only.
+ * (cpu_baseline_env()), and the snapshot requires the baseline only.
+ *
+ * XCR0 is special: the dynamic linker sizes the buffer that it gives to XSAVE by the XCR0 which it
+ * finds at its start, and XSAVE writes as much as the XCR0 of the moment asks for. More components
+ * on the host of the restore would overwrite the program's stack. So GUEST_CPU_XCR0 also has a bit
+ * for each component that must be absent; a baseline lets nothing depend on it (LD_BIND_NOW: the
+ * dynamic linker does not save registers around lazy bindings, as there are none).
  */
 #ifndef QUICKTHAW_VMM_CPU_FEATURES_H
 #define QUICKTHAW_VMM_CPU_FEATURES_H
@@ -18,23 +24,24 @@
 #include "include/guest_abi.h"
 #include "include/snapd_proto.h"
 
+struct vm;
+
 enum { CPU_WORDS = 8 };
 
 /**
- * cpu_baseline_set() - choose the baseline before vm_new().
+ * vm_set_cpu_baseline() - choose the baseline before vm_new().
  * @name: "host" (the default: everything there is) or "x86-64-v3" (psABI level 3, and AES,
  *	PCLMULQDQ, RDRAND and FSGSBASE, which every such CPU has)
  * Return: 0, or -EINVAL for another name.
  */
-int cpu_baseline_set(const char *name);
-/** cpu_baseline_name() - the baseline in force. */
-const char *cpu_baseline_name(void);
+int vm_set_cpu_baseline(const char *name);
+/** vm_cpu_baseline() - the name of the baseline in force. */
+const char *vm_cpu_baseline(void);
 /**
- * cpu_baseline_environment() - what a boot adds to the program's environment.
- * @ret: room for two strings "NAME=value", static
- * Return: how many: 0 where CPUID is masked or there is nothing to limit.
+ * cpu_baseline_env() - what a boot adds to the program's environment.
+ * Return: static strings "NAME=value", ended by NULL; none under the baseline "host".
  */
-int cpu_baseline_environment(enum proto_host_kind kind, const char *ret[2]);
+char *const *cpu_baseline_env(const struct vm *vm);
 
 /** cpu_host_xcr0() - XCR0 of this host, by XGETBV. */
 uint64_t cpu_host_xcr0(void);
@@ -48,10 +55,12 @@ uint32_t cpu_xsave_offset(unsigned n);
  * baseline does not have.
  */
 void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0);
-/** cpu_features_of_cpuid() - enum guest_cpu_word of a CPUID table as given to KVM. */
+/** cpu_features_of_cpuid() - enum guest_cpu_word of a CPUID table, cut to the baseline. */
 void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS]);
-/** cpu_features_of_host() - the same for this CPU (what ring 3 sees on PVM), cut to the baseline. */
+/** cpu_features_of_host() - the same for this CPU: what ring 3 sees on a PVM host. */
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS]);
+/** cpu_features_have() - what a snapshot may require here, whatever the baseline is now. */
+void cpu_features_have(uint64_t xcr0, uint64_t ret[CPU_WORDS]);
 /**
  * cpu_features_missing() - features in @need that @have lacks.
  * @text: their names with ", " between, cut at @n; empty when nothing is missing

@@ -46,7 +46,6 @@ enum { VECTOR_PF = 14, VECTOR_GP = 13 };
 /* RFLAGS that ring 3 may have: CF PF AF ZF SF TF DF OF NT RF AC ID. */
 #define RFLAGS_USER 0x254dd5ull
 #define RFLAGS_ON   0x202ull /* IF and the bit that is always one */
-#define RFLAGS_RF   0x10000ull
 
 /* #DF #TS #NP #SS #GP #PF #AC #CP push an error code (SDM vol. 3, 6.3.1). */
 #define VECTORS_WITH_ERROR (1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21)
@@ -324,6 +323,11 @@ static const struct {
 
 _Static_assert(1408 + 1024 == VCPU_XSAVE_BYTES, "the last part ends the area");
 
+static bool is_zero(const uint8_t *p, size_t n)
+{
+	return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
 int vcpu_save_user(struct vm *vm, struct user_state *ret)
 {
 	const struct vcpu *c = &vm->vcpu;
@@ -347,12 +351,19 @@ int vcpu_save_user(struct vm *vm, struct user_state *ret)
 	memset(ret->xsave + XSAVE_SW, 0, XSAVE_HEADER - XSAVE_SW);
 	memcpy(&bv, src + XSAVE_HEADER, sizeof(bv));
 	bv &= c->xcr0;
+	for (unsigned n = 5; n < 8; n++) {
+		const uint8_t *part = src + c->xsave_offset[n];
+
+		if (!(bv >> n & 1))
+			continue;
+		/* In use but all zero is what not in use means; it keeps the context portable. */
+		if (!c->xsave_offset[n] || is_zero(part, xsave_part[n].bytes))
+			bv &= ~(1ull << n);
+		else
+			memcpy(ret->xsave + xsave_part[n].at, part, xsave_part[n].bytes);
+	}
 	memset(ret->xsave + XSAVE_HEADER, 0, 64);
 	memcpy(ret->xsave + XSAVE_HEADER, &bv, sizeof(bv));
-	for (unsigned n = 5; n < 8; n++)
-		if (bv >> n & 1 && c->xsave_offset[n])
-			memcpy(ret->xsave + xsave_part[n].at, src + c->xsave_offset[n],
-			       xsave_part[n].bytes);
 	return 0;
 }
 

@@ -336,7 +336,7 @@ int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 	vm->vcpu.xcr0 =
 		host_xcr0 & (cpu_host_has_virtualization() ? VCPU_XCR0 : VCPU_XCR0_MAX);
 	err = vm_make(vm, &steps, &guest_xcr0);
-	if (!err && guest_xcr0 != vm->vcpu.xcr0) {
+	if (!err && (guest_xcr0 & VCPU_XCR0_MAX) != vm->vcpu.xcr0) {
 		vm_unmake(vm);
 		vm->vcpu.xcr0 = guest_xcr0 & VCPU_XCR0_MAX;
 		err = vm_make(vm, &steps, &guest_xcr0);
@@ -346,7 +346,8 @@ int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 	init_xsave_layout(vm);
 	system_slot_finish(&vm->mem, vm->host_kind);
 	if (vm->host_kind == PROTO_HOST_PVM)
-		cpu_features_of_host(vm->vcpu.xcr0, vm->cpu_features);
+		cpu_features_of_host(guest_xcr0, vm->cpu_features);
+	cpu_features_have(guest_xcr0, vm->cpu_have);
 	vm->vcpu.run->s.regs.regs = (struct kvm_regs){.rflags = 0x202};
 	vm->vcpu.regs_dirty = true;
 	vm->vcpu.tid = (int)syscall(SYS_gettid);

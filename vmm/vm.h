@@ -58,7 +58,10 @@ struct vm {
 	struct guest_mem mem;
 	struct vcpu vcpu;
 	uint64_t tsc_khz; /**< of the guest's TSC; 0: it is not that of the host, do not use it */
-	uint64_t cpu_features[8]; /**< enum guest_cpu_word: what a guest sees */
+	uint64_t cpu_features[8]; /**< enum guest_cpu_word: what a guest sees, cut to the baseline;
+				       what its snapshots require */
+	uint64_t cpu_have[8];	  /**< what this host can give: a restore needs all that a snapshot
+				       requires to be here */
 };
 
 /**

@@ -304,5 +304,5 @@ int main(void)
 		T(test_tracks_host),	T(test_save_load),   T(test_without_tsc),
 	};
 
-	return cmocka_run_group_tests_name("clock", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("clock", tests, guest_hold_kvm, NULL);
 }

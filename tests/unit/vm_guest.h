@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "vmm/system_slot.h"
 #include "vmm/vm.h"
@@ -51,6 +52,21 @@ static inline uint8_t *guest_map(struct guest *g, uint64_t gva, uint64_t flags)
 	*guest_pte(g, gva) = guest_page_gpa(page).v | PTE_PRESENT | PTE_USER | PTE_ACCESSED |
 			     PTE_DIRTY | flags;
 	return guest_page_ptr(&g->vm.mem, page);
+}
+
+/**
+ * guest_hold_kvm() - group setup: keep one VM for as long as the program runs.
+ * With the first VM of a host, and after the last, the kernel patches its scheduler; QEMU's TCG
+ * does not always survive that on two CPUs.
+ */
+static inline int guest_hold_kvm(void **state)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	(void)state;
+	if (kvm >= 0)
+		(void)ioctl(kvm, KVM_CREATE_VM, 0);
+	return 0;
 }
 
 static inline void guest_open(struct guest *g)

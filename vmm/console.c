@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* console.c - one guest from the command line, without snapd: run, capture, restore */
+#include "vmm/console.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "snapshot-format/snapshot.h"
+#include "vmm/capture.h"
+#include "vmm/cpu_features.h"
+#include "vmm/guest.h"
+#include "vmm/process/proc.h"
+#include "vmm/process/task.h"
+#include "vmm/vm.h"
+
+/** struct console - the run of one guest. */
+static struct console {
+	const struct console_options *options;
+	int next_invoke;
+	bool parked;	     /**< the guest waits for work */
+	bool waits_restore;
+	bool answered;	     /**< the last invocation has its result */
+	int status;
+} console;
+
+/* ---- events ---- */
+
+static void on_parked(struct proc *p, bool restore)
+{
+	(void)p;
+	console.parked = true;
+	console.waits_restore = restore;
+}
+
+static void on_result(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+{
+	(void)p;
+	console.answered = true;
+	if (kind != PROTO_RESULT_OK)
+		console.status = 1;
+	if (kind == PROTO_RESULT_TOO_LARGE)
+		log_error("invoke: the response is larger than 6 MiB");
+	if (write_full(STDOUT_FILENO, payload, n) || write_full(STDOUT_FILENO, "\n", 1))
+		console.status = 1;
+}
+
+static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
+{
+	log_error("%s: %.*s", kind == PROTO_FAILED_INIT ? "init" : "restore hook", (int)n,
+		  (const char *)json);
+	proc_finish(p, PROC_EXITED, 1, "the runtime reported an error");
+}
+
+static const struct runtime_api_events api_events = {
+	.parked = on_parked,
+	.result = on_result,
+	.failed = on_failed,
+};
+
+static void on_stdio(struct proc *p, int stream, const void *data, size_t n)
+{
+	(void)p;
+	if (write_full(stream, data, n))
+		log_debug("stdio: %s", strerror(errno));
+}
+
+static bool until_parked(struct proc *p)
+{
+	(void)p;
+	return console.parked;
+}
+
+static bool until_answered(struct proc *p)
+{
+	(void)p;
+	return console.answered && runtime_api_parked(p);
+}
+
+/* ---- steps ---- */
+
+static int open_dir(const char *path)
+{
+	int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (path && fd < 0)
+		die("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/** Invoke once and run until the result is out and the guest waits again. */
+static void invoke(struct proc *p, const char *payload)
+{
+	char id[64];
+	struct invocation inv = {
+		.request_id = id,
+		.function_arn = "arn:aws:lambda:local:000000000000:function:console",
+		.trace_id = "",
+		.client_context = "",
+		.deadline_real_ms = clock_real_ns() / 1000000 + 900000,
+		.payload = payload,
+		.payload_bytes = strlen(payload),
+	};
+	int ret;
+
+	snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d", console.next_invoke);
+	console.answered = false;
+	ret = runtime_api_invoke(p, &inv);
+	if (ret) {
+		log_error("invoke: %s", strerror(-ret));
+		console.status = 1;
+		return;
+	}
+	if (console.waits_restore) {
+		console.waits_restore = false;
+		runtime_api_continue_restore(p);
+	}
+	sched_run(p, until_answered);
+}
+
+static int capture(struct proc *p, const char *path)
+{
+	CLEANUP_FREE char *tmp = NULL;
+	CLEANUP_FD int fd = -1;
+	struct capture_stats stats;
+	static const char metadata[] = "{\"made_by\":\"vmm run\"}";
+	int ret;
+
+	if (asprintf(&tmp, "%s.tmp.%d", path, getpid()) < 0)
+		return -ENOMEM;
+	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	ret = capture_write(p, fd, metadata, sizeof(metadata) - 1, &stats);
+	if (ret)
+		unlink(tmp);
+	else
+		ret = snapshot_file_install(AT_FDCWD, fd, tmp, path);
+	if (!ret)
+		log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes, %.1f ms", path,
+			 (unsigned long long)stats.stored_pages,
+			 (unsigned long long)stats.resident_pages,
+			 (unsigned long long)stats.file_bytes, (double)stats.capture_ns / 1e6);
+	return ret;
+}
+
+/** Read a whole snapshot into a new template: the slow and simple way, with every chunk verified. */
+static int fill_template(const struct snapshot_reader *r, int memfd, struct snapshot_error *err)
+{
+	static uint8_t pages[SNAPSHOT_CHUNK_BYTES];
+
+	for (uint32_t i = 0; i < snapshot_reader_chunk_count(r); i++) {
+		const struct snapshot_chunk *chunk = snapshot_reader_chunk(r, i);
+		int ret = snapshot_reader_read_chunk(r, i, pages, err);
+
+		for (unsigned k = 0; !ret && k < chunk->page_count; k++)
+			ret = pwrite_full(memfd, pages + (size_t)k * PAGE_BYTES, PAGE_BYTES,
+					  (uint64_t)chunk->pages[k] * PAGE_BYTES);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int restore_from(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
+			struct snapshot_reader *r, struct snapshot_error *err)
+{
+	const struct snapshot_params *params = snapshot_reader_params(r);
+	struct guest_image image = {.uffd = -1, .template_pages = params->template_pages};
+	CLEANUP_FD int memfd = memfd_create("template", MFD_CLOEXEC);
+	char missing[128];
+	int ret;
+
+	if (cpu_features_missing(params->cpu_features, vm->cpu_have, missing,
+				 sizeof(missing))) {
+		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
+			  "such a host, or with --cpu-baseline",
+			  missing);
+		return -ENOTSUP;
+	}
+	if (memfd < 0 || ftruncate(memfd, (off_t)(params->template_pages * PAGE_BYTES)) < 0)
+		return -errno;
+	ret = fill_template(r, memfd, err);
+	if (ret) {
+		log_error("restore: %s", err->text);
+		return ret;
+	}
+	image.memfd = memfd;
+	image.state = snapshot_reader_section(r, SNAPSHOT_SECTION_STATE, &image.state_bytes);
+	return guest_restore(p, vm, wiring, &image);
+}
+
+static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
+		   const char *path)
+{
+	struct snapshot_error err = {{0}};
+	struct snapshot_reader *r = NULL;
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0) {
+		log_error("restore: %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	ret = snapshot_reader_open(fd, path, &r, &err);
+	if (ret) {
+		log_error("restore: %s", err.text);
+		return ret;
+	}
+	ret = restore_from(p, vm, wiring, r, &err);
+	snapshot_reader_free(r);
+	console.parked = true;
+	console.waits_restore = true;
+	return ret;
+}
+
+static int exit_status(const struct proc *p)
+{
+	switch (p->end) {
+	case PROC_RUNS:
+		return console.status;
+	case PROC_EXITED:
+		return p->end_code;
+	case PROC_SIGNALED:
+		log_error("%s", p->end_text);
+		return 128 + p->end_code;
+	case PROC_OUT_OF_MEMORY:
+	case PROC_BROKEN:
+		log_error("%s", p->end_text);
+		return 1;
+	}
+	return 1;
+}
+
+int console_run(struct vm *vm, const struct console_options *options)
+{
+	static struct proc proc;
+	struct guest_wiring wiring = {.events = &api_events, .stdio = on_stdio};
+	int ret;
+
+	console.options = options;
+	proc.memory_bytes = options->memory_bytes;
+	proc.tmp_bytes = options->tmp_bytes;
+	wiring.dirs[PROTO_DIR_ROOT] = open_dir(options->root);
+	wiring.dirs[PROTO_DIR_TASK] = open_dir(options->task);
+	wiring.dirs[PROTO_DIR_RUNTIME] = open_dir(options->runtime);
+	if (options->restore)
+		ret = restore(&proc, vm, &wiring, options->restore);
+	else
+		ret = guest_boot(&proc, vm, &wiring, options->argv, options->envp);
+	if (ret)
+		return 1;
+	if (!console.parked)
+		sched_run(&proc, until_parked);
+	if (!proc.end && options->capture && (ret = capture(&proc, options->capture))) {
+		log_error("capture: %s: %s", options->capture, strerror(-ret));
+		return 1;
+	}
+	while (!proc.end && console.next_invoke < options->invoke_count)
+		invoke(&proc, options->invokes[console.next_invoke++]);
+	return exit_status(&proc);
+}
