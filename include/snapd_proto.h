@@ -182,13 +182,14 @@ struct proto_log {
 	/* bytes */
 };
 
-/** TRACE_WORKING_SET, snapd to vmm: only its header. */
+/** TRACE_WORKING_SET, snapd to vmm. Descriptor: [0] /proc/PID/pagemap of the vmm, whose jail has no
+ * /proc. */
 struct proto_trace_working_set {
 	struct proto_header h;
 };
 
-/** WORKING_SET, vmm to snapd. Bytes: one byte a template page: bit 0 touched, bit 1 written;
- * descriptor [0] a memfd with them. */
+/** WORKING_SET, vmm to snapd. Descriptor: [0] sealed memfd with one byte a template page: bit 0
+ * touched, bit 1 written. */
 struct proto_working_set {
 	struct proto_header h;
 	uint64_t template_pages;

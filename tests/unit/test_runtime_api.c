@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_runtime_api.c - the Runtime API against requests as a runtime sends them, whole and in pieces */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/process/proc.h"
+#include "vmm/process/runtime_api.h"
+#include "vmm/process/sock.h"
+
+/* ---- the guest's end of the connections: this file stands in for sock.c ---- */
+
+struct sock {
+	uint32_t id;
+	void *priv;
+	char got[8 << 20];
+	size_t got_bytes;
+	unsigned sends;
+	bool closed;
+};
+
+static struct sock socks[3] = {{.id = 1}, {.id = 2}, {.id = 3}};
+static const struct sock_service *service;
+
+int sock_service_register(struct proc *p, const struct sock_service *s)
+{
+	(void)p;
+	service = s;
+	return 0;
+}
+
+int service_send(struct proc *p, struct sock *conn, const void *data, size_t n)
+{
+	(void)p;
+	assert_true(conn->got_bytes + n < sizeof(conn->got));
+	memcpy(conn->got + conn->got_bytes, data, n);
+	conn->got_bytes += n;
+	conn->got[conn->got_bytes] = '\0';
+	conn->sends++;
+	return 0;
+}
+
+void service_close(struct proc *p, struct sock *conn)
+{
+	(void)p;
+	conn->closed = true;
+}
+
+void service_set_priv(struct sock *conn, void *priv)
+{
+	conn->priv = priv;
+}
+
+void *service_priv(const struct sock *conn)
+{
+	return conn->priv;
+}
+
+uint32_t sock_id(const struct sock *conn)
+{
+	return conn->id;
+}
+
+struct sock *sock_by_id(struct proc *p, uint32_t id)
+{
+	(void)p;
+	return id >= 1 && id <= 3 ? &socks[id - 1] : NULL;
+}
+
+/* ---- what the api reports ---- */
+
+static struct {
+	unsigned parked, results, failed;
+	bool restore;
+	enum proto_result_kind kind;
+	enum proto_failure failure;
+	char payload[64];
+	size_t payload_bytes;
+} seen;
+
+static void on_parked(struct proc *p, bool restore)
+{
+	(void)p;
+	seen.parked++;
+	seen.restore = restore;
+}
+
+static void on_result(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+{
+	(void)p;
+	seen.results++;
+	seen.kind = kind;
+	seen.payload_bytes = n;
+	memcpy(seen.payload, payload, n < sizeof(seen.payload) ? n : sizeof(seen.payload));
+}
+
+static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
+{
+	(void)p;
+	(void)json;
+	(void)n;
+	seen.failed++;
+	seen.failure = kind;
+}
+
+static const struct runtime_api_events events = {on_parked, on_result, on_failed};
+static struct proc proc;
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&seen, 0, sizeof(seen));
+	for (size_t i = 0; i < 3; i++) {
+		socks[i].priv = NULL;
+		socks[i].got_bytes = 0;
+		socks[i].sends = 0;
+		socks[i].closed = false;
+		socks[i].got[0] = '\0';
+	}
+	return runtime_api_new(&proc, &events);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	runtime_api_free(&proc);
+	return 0;
+}
+
+#define NEXT "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
+#define RESTORE_NEXT "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\nHost: x\r\n\r\n"
+
+static void guest_sends(struct sock *s, const char *text)
+{
+	service->data(&proc, s, text, strlen(text));
+}
+
+static void connect_guest(struct sock *s)
+{
+	assert_int_equal(service->accept(&proc, s), 0);
+}
+
+static int invoke(const char *id, const char *payload)
+{
+	struct invocation inv = {
+		.request_id = id,
+		.function_arn = "arn:x",
+		.trace_id = "Root=1",
+		.client_context = "",
+		.deadline_real_ms = 1234,
+		.payload = payload,
+		.payload_bytes = strlen(payload),
+	};
+
+	return runtime_api_invoke(&proc, &inv);
+}
+
+static void respond(struct sock *s, const char *id, const char *verb, const char *body,
+		    const char *then)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text),
+		 "POST /2018-06-01/runtime/invocation/%s/%s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s%s",
+		 id, verb, strlen(body), body, then);
+	guest_sends(s, text);
+}
+
+/* ---- tests ---- */
+
+static void test_next_parks_then_hands_out(void **state)
+{
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	assert_int_equal(seen.parked, 1);
+	assert_true(runtime_api_parked(&proc));
+	assert_int_equal(socks[0].sends, 0);
+	assert_int_equal(invoke("id-1", "{\"a\":1}"), 0);
+	assert_false(runtime_api_parked(&proc));
+	assert_non_null(strstr(socks[0].got, "Lambda-Runtime-Aws-Request-Id: id-1\r\n"));
+	assert_non_null(strstr(socks[0].got, "Lambda-Runtime-Deadline-Ms: 1234\r\n"));
+	assert_non_null(strstr(socks[0].got, "\r\n\r\n{\"a\":1}"));
+	respond(&socks[0], "id-1", "response", "42", "");
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_OK);
+	assert_memory_equal(seen.payload, "42", 2);
+	assert_non_null(strstr(socks[0].got, "HTTP/1.1 202 Accepted"));
+}
+
+static void test_invocation_waits_for_next(void **state)
+{
+	(void)state;
+	connect_guest(&socks[0]);
+	assert_int_equal(invoke("id-1", "{}"), 0);
+	assert_int_equal(invoke("id-2", "{}"), -EBUSY);
+	guest_sends(&socks[0], NEXT);
+	assert_non_null(strstr(socks[0].got, "id-1"));
+	assert_int_equal(seen.parked, 0);
+}
+
+static void test_every_split_of_a_request(void **state)
+{
+	const char *text = "POST /2018-06-01/runtime/invocation/i/response HTTP/1.1\r\n"
+			   "Content-Length: 5\r\n\r\nhello" NEXT;
+	size_t n = strlen(text);
+
+	(void)state;
+	for (size_t cut = 1; cut < n; cut++) {
+		teardown(NULL);
+		setup(NULL);
+		connect_guest(&socks[0]);
+		guest_sends(&socks[0], NEXT);
+		assert_int_equal(invoke("i", "{}"), 0);
+		service->data(&proc, &socks[0], text, cut);
+		service->data(&proc, &socks[0], text + cut, n - cut);
+		assert_int_equal(seen.results, 1);
+		assert_memory_equal(seen.payload, "hello", 5);
+		assert_true(runtime_api_parked(&proc));
+	}
+}
+
+/* The response and the next /next in one write: one write brings both answers back. */
+static void test_pipelined_answers_leave_together(void **state)
+{
+	unsigned sends;
+
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	invoke("a", "{}");
+	sends = socks[0].sends;
+	respond(&socks[0], "a", "response", "1", NEXT);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(socks[0].sends, sends);
+	socks[0].got_bytes = 0;
+	invoke("b", "{\"b\":2}");
+	assert_int_equal(socks[0].sends, sends + 1);
+	assert_non_null(strstr(socks[0].got, "202 Accepted"));
+	assert_non_null(strstr(socks[0].got, "{\"b\":2}"));
+}
+
+static void test_wrong_requests(void **state)
+{
+	(void)state;
+	connect_guest(&socks[0]);
+	respond(&socks[0], "nobody", "response", "1", "");
+	assert_non_null(strstr(socks[0].got, "400 Bad Request"));
+	assert_non_null(strstr(socks[0].got, "InvalidRequestID"));
+	guest_sends(&socks[0], "GET /elsewhere HTTP/1.1\r\n\r\n");
+	assert_non_null(strstr(socks[0].got, "404 Not Found"));
+	guest_sends(&socks[0], NEXT);
+	connect_guest(&socks[1]);
+	guest_sends(&socks[1], NEXT);
+	assert_non_null(strstr(socks[1].got, "409 Conflict"));
+	invoke("i", "{}");
+	guest_sends(&socks[1], NEXT);
+	assert_non_null(strstr(socks[1].got, "403 Forbidden"));
+	guest_sends(&socks[1], "nonsense\r\n\r\n");
+	assert_true(socks[1].closed);
+	assert_int_equal(seen.results, 0);
+}
+
+static void test_headers_cannot_be_smuggled(void **state)
+{
+	(void)state;
+	assert_int_equal(invoke("a\r\nX: y", "{}"), -EINVAL);
+}
+
+static void test_error_and_init_error(void **state)
+{
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	invoke("i", "{}");
+	respond(&socks[0], "i", "error", "{\"errorMessage\":\"no\"}", "");
+	assert_int_equal(seen.kind, PROTO_RESULT_ERROR);
+	guest_sends(&socks[0], "POST /2018-06-01/runtime/init/error HTTP/1.1\r\n"
+			       "Content-Length: 2\r\n\r\n{}");
+	assert_int_equal(seen.failed, 1);
+	assert_int_equal(seen.failure, PROTO_FAILED_INIT);
+}
+
+static void test_response_over_six_mib(void **state)
+{
+	size_t n = PROTO_PAYLOAD_MAX + 1;
+	char *big = malloc(n);
+	char head[128];
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, '1', n);
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	invoke("i", "{}");
+	snprintf(head, sizeof(head),
+		 "POST /2018-06-01/runtime/invocation/i/response HTTP/1.1\r\nContent-Length: %zu\r\n\r\n",
+		 n);
+	guest_sends(&socks[0], head);
+	service->data(&proc, &socks[0], big, n / 2);
+	service->data(&proc, &socks[0], big, n - n / 2);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_TOO_LARGE);
+	assert_non_null(strstr(socks[0].got, "413 Request Entity Too Large"));
+	socks[0].got_bytes = 0;
+	guest_sends(&socks[0], NEXT);
+	assert_true(runtime_api_parked(&proc));
+	invoke("j", "{}");
+	snprintf(head, sizeof(head),
+		 "POST /2018-06-01/runtime/invocation/j/response HTTP/1.1\r\nContent-Length: %zu\r\n\r\n",
+		 n - 1);
+	guest_sends(&socks[0], head);
+	service->data(&proc, &socks[0], big, n - 1);
+	assert_int_equal(seen.results, 2);
+	assert_int_equal(seen.kind, PROTO_RESULT_OK);
+	assert_int_equal(seen.payload_bytes, PROTO_PAYLOAD_MAX);
+	free(big);
+}
+
+static void reload(struct state_writer *w)
+{
+	struct state_reader r;
+
+	assert_int_equal(runtime_api_save(&proc, w), 0);
+	teardown(NULL);
+	setup(NULL);
+	r = (struct state_reader){.data = w->data, .left = w->used};
+	assert_int_equal(runtime_api_load(&proc, &r), 0);
+	assert_int_equal(r.left, 0);
+	state_writer_free(w);
+}
+
+static void test_save_and_load_while_parked(void **state)
+{
+	struct state_writer w = {0};
+
+	(void)state;
+	connect_guest(&socks[0]);
+	connect_guest(&socks[1]);
+	guest_sends(&socks[1], "GET /2018-06-01/runt");
+	guest_sends(&socks[0], RESTORE_NEXT);
+	assert_true(seen.restore);
+	reload(&w);
+	assert_true(runtime_api_parked(&proc));
+	assert_int_equal(seen.parked, 0);
+	assert_int_equal(invoke("i", "{}"), 0);
+	runtime_api_continue_restore(&proc);
+	assert_non_null(strstr(socks[0].got, "200 OK"));
+	guest_sends(&socks[0], NEXT);
+	assert_non_null(strstr(socks[0].got, "Aws-Request-Id: i"));
+	/* The half request of the other connection was saved, too. */
+	guest_sends(&socks[1], "ime/none HTTP/1.1\r\n\r\n");
+	assert_non_null(strstr(socks[1].got, "404 Not Found"));
+}
+
+static void test_hostile_state(void **state)
+{
+	struct state_writer w = {0};
+
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	assert_int_equal(runtime_api_save(&proc, &w), 0);
+	for (size_t n = 0; n < w.used; n++) {
+		struct state_reader r = {.data = w.data, .left = n};
+
+		teardown(NULL);
+		setup(NULL);
+		assert_true(runtime_api_load(&proc, &r) < 0 || r.err);
+	}
+	for (size_t i = 0; i < w.used; i++) {
+		struct state_reader r = {.data = w.data, .left = w.used};
+
+		teardown(NULL);
+		setup(NULL);
+		w.data[i] ^= 0xff;
+		(void)runtime_api_load(&proc, &r); /* must not crash; sanitizers watch */
+		w.data[i] ^= 0xff;
+	}
+	state_writer_free(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_next_parks_then_hands_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_invocation_waits_for_next, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_split_of_a_request, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pipelined_answers_leave_together, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_requests, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_headers_cannot_be_smuggled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_error_and_init_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_response_over_six_mib, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_save_and_load_while_parked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hostile_state, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* capture.c - a parked guest becomes a snapshot file */
+#include "vmm/capture.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/state.h"
+#include "snapshot-format/snapshot.h"
+#include "vmm/device.h"
+#include "vmm/process/mm.h"
+#include "vmm/process/proc.h"
+#include "vmm/process/task.h"
+
+/** struct chunk_builder - up to one chunk of non-zero frames, in address order. */
+struct chunk_builder {
+	struct proc *p;
+	struct snapshot_writer *writer;
+	uint64_t stored_pages;
+	unsigned count;
+	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
+	uint8_t data[SNAPSHOT_CHUNK_BYTES];
+};
+
+static bool page_is_zero(const void *page)
+{
+	const uint64_t *words = page;
+
+	/* A zero first word and equality with itself shifted by one word: memcmp is vectorised. */
+	return words[0] == 0 && !memcmp(words, words + 1, PAGE_BYTES - sizeof(*words));
+}
+
+static int flush_chunk(struct chunk_builder *b)
+{
+	unsigned count = b->count;
+
+	b->count = 0;
+	if (!count)
+		return 0;
+	b->stored_pages += count;
+	return snapshot_writer_chunk(b->writer, b->pages, count, b->data, false);
+}
+
+static int add_frame(void *arg, uint32_t page)
+{
+	struct chunk_builder *b = arg;
+	const void *data = guest_page_ptr(&b->p->vm->mem, page);
+
+	if (page_is_zero(data))
+		return 0;
+	/* A chunk covers one aligned 64 KiB of addresses, so that neighbours come in together. */
+	if (b->count && b->pages[0] / SNAPSHOT_CHUNK_PAGES != page / SNAPSHOT_CHUNK_PAGES) {
+		int ret = flush_chunk(b);
+
+		if (ret)
+			return ret;
+	}
+	b->pages[b->count] = page;
+	memcpy(b->data + (size_t)b->count * PAGE_BYTES, data, PAGE_BYTES);
+	b->count++;
+	return b->count == SNAPSHOT_CHUNK_PAGES ? flush_chunk(b) : 0;
+}
+
+static int write_all(struct proc *p, struct snapshot_writer *writer, const void *metadata,
+		     size_t metadata_bytes, struct capture_stats *stats)
+{
+	static struct chunk_builder b; /* 64 KiB: too much for a stack, and there is one capture */
+	struct state_writer state = {0};
+	int ret = devices_save(p, &state);
+
+	if (!ret)
+		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_STATE, state.data,
+					      state.used);
+	if (!ret)
+		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_METADATA, metadata,
+					      metadata_bytes);
+	state_writer_free(&state);
+	b.p = p;
+	b.writer = writer;
+	b.count = 0;
+	b.stored_pages = 0;
+	if (!ret)
+		ret = mm_for_each_frame(p, add_frame, &b);
+	if (!ret)
+		ret = flush_chunk(&b);
+	if (!ret)
+		ret = snapshot_writer_finish(writer);
+	stats->stored_pages = b.stored_pages;
+	return ret;
+}
+
+int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
+		  struct capture_stats *ret_stats)
+{
+	struct snapshot_params params = {
+		.ram_pages = p->vm->mem.ram_bytes / PAGE_BYTES,
+		.template_pages = mm_template_pages(p),
+		.guest_kind = GUEST_KIND_PROCESS,
+		.created_ns = clock_real_ns(),
+	};
+	struct snapshot_writer *writer = NULL;
+	uint64_t start_ns = clock_mono_ns();
+	struct stat st;
+	int ret;
+
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	memcpy(params.cpu_features, p->vm->cpu_features, sizeof(params.cpu_features));
+	ret = sched_park(p);
+	if (!ret)
+		ret = snapshot_writer_new(fd, &params, &writer);
+	if (!ret)
+		ret = write_all(p, writer, metadata, metadata_bytes, ret_stats);
+	snapshot_writer_free(writer);
+	if (!ret && fstat(fd, &st) < 0)
+		ret = -errno;
+	if (ret) {
+		log_error("capture: %s", strerror(-ret));
+		return ret;
+	}
+	ret_stats->file_bytes = (uint64_t)st.st_size;
+	ret_stats->resident_pages = mm_resident_pages(p);
+	ret_stats->capture_ns = clock_mono_ns() - start_ns;
+	return 0;
+}

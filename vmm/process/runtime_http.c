@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * runtime_http.c - HTTP connections of the Runtime API: bytes in, requests out
+ *
+ * Theory of operation
+ *
+ * Bytes of the guest are collected in conn->in. As long as the connection is not paused they are fed
+ * to the parser, which stops itself at the end of each message; the request is then complete in
+ * conn->url and conn->body and is handed to runtime_api.c.
+ *
+ * The parser's own state is never saved. conn->in keeps the bytes of the message under way from its
+ * start, so that a loaded connection parses them again.
+ *
+ * Invariants
+ *  1. conn->in[0] is the first byte of a message; conn->parsed bytes of it went through the parser.
+ *  2. Paused connections collect bytes and parse nothing.
+ *  3. A body never takes more than PROTO_PAYLOAD_MAX bytes: the rest is counted, not kept.
+ */
+#include "vmm/process/runtime_http.h"
+
+#include <errno.h>
+#include <http_parser.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "vmm/process/proc.h"
+#include "vmm/process/runtime_api.h"
+#include "vmm/process/sock.h"
+
+enum { CONNS_MAX = 16, URL_MAX = 511, IN_MAX = PROTO_PAYLOAD_MAX + 65536 };
+
+/** struct bytes - a growing buffer. */
+struct bytes {
+	char *data;
+	size_t used, size;
+};
+
+struct runtime_conn {
+	struct sock *sock; /**< NULL: the slot is free */
+	http_parser parser;
+	struct bytes in, body, out;
+	size_t parsed;
+	char url[URL_MAX + 1];
+	size_t url_bytes;
+	unsigned corked;
+	bool paused;
+	bool complete;
+	bool too_large;
+	bool broken;
+};
+
+/* One guest per process: its connections are a fixed table. */
+static struct runtime_conn conns[CONNS_MAX];
+
+static int bytes_put(struct bytes *b, const void *data, size_t n)
+{
+	if (b->size - b->used < n) {
+		size_t size = b->size ? b->size : 1024;
+		char *grown;
+
+		while (size - b->used < n)
+			size *= 2;
+		grown = realloc(b->data, size);
+		if (!grown)
+			return -ENOMEM;
+		b->data = grown;
+		b->size = size;
+	}
+	if (n)
+		memcpy(b->data + b->used, data, n);
+	b->used += n;
+	return 0;
+}
+
+static void bytes_free(struct bytes *b)
+{
+	free(b->data);
+	memset(b, 0, sizeof(*b));
+}
+
+/* ---- parser callbacks ---- */
+
+static int on_url(http_parser *parser, const char *at, size_t n)
+{
+	struct runtime_conn *conn = parser->data;
+
+	if (n > URL_MAX - conn->url_bytes)
+		return -1;
+	memcpy(conn->url + conn->url_bytes, at, n);
+	conn->url_bytes += n;
+	conn->url[conn->url_bytes] = '\0';
+	return 0;
+}
+
+static int on_body(http_parser *parser, const char *at, size_t n)
+{
+	struct runtime_conn *conn = parser->data;
+
+	if (conn->too_large || conn->body.used + n > PROTO_PAYLOAD_MAX) {
+		conn->too_large = true;
+		return 0;
+	}
+	return bytes_put(&conn->body, at, n);
+}
+
+static int on_complete(http_parser *parser)
+{
+	struct runtime_conn *conn = parser->data;
+
+	conn->complete = true;
+	http_parser_pause(parser, 1);
+	return 0;
+}
+
+static const http_parser_settings settings = {
+	.on_url = on_url,
+	.on_body = on_body,
+	.on_message_complete = on_complete,
+};
+
+static void start_message(struct runtime_conn *conn)
+{
+	http_parser_init(&conn->parser, HTTP_REQUEST);
+	conn->parser.data = conn;
+	conn->body.used = 0;
+	conn->url_bytes = 0;
+	conn->url[0] = '\0';
+	conn->complete = false;
+	conn->too_large = false;
+	conn->parsed = 0;
+}
+
+/* ---- answers ---- */
+
+static void flush(struct proc *p, struct runtime_conn *conn)
+{
+	if (conn->corked || !conn->out.used || !conn->sock)
+		return;
+	if (service_send(p, conn->sock, conn->out.data, conn->out.used))
+		conn->broken = true;
+	conn->out.used = 0;
+}
+
+void runtime_conn_send(struct proc *p, struct runtime_conn *conn, const void *data, size_t n)
+{
+	if (bytes_put(&conn->out, data, n))
+		conn->broken = true;
+	flush(p, conn);
+}
+
+void runtime_conn_cork(struct runtime_conn *conn)
+{
+	conn->corked++;
+}
+
+void runtime_conn_uncork(struct proc *p, struct runtime_conn *conn)
+{
+	conn->corked--;
+	flush(p, conn);
+}
+
+/* ---- requests ---- */
+
+static void drop(struct proc *p, struct runtime_conn *conn)
+{
+	runtime_api_conn_closed(p, conn);
+	bytes_free(&conn->in);
+	bytes_free(&conn->body);
+	bytes_free(&conn->out);
+	memset(conn, 0, sizeof(*conn));
+}
+
+static void bad_request(struct proc *p, struct runtime_conn *conn, const char *why)
+{
+	static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+				   "Content-Length: 0\r\n\r\n";
+	struct sock *sock = conn->sock;
+
+	log_warn("runtime api: bad request from the guest: %s", why);
+	service_send(p, sock, text, sizeof(text) - 1);
+	drop(p, conn);
+	service_close(p, sock);
+}
+
+static void dispatch(struct proc *p, struct runtime_conn *conn)
+{
+	struct runtime_request req = {
+		.post = conn->parser.method == HTTP_POST,
+		.path = conn->url,
+		.body = conn->body.data ? conn->body.data : "",
+		.body_bytes = conn->body.used,
+		.too_large = conn->too_large,
+	};
+	char *query = strchr(conn->url, '?');
+
+	if (query)
+		*query = '\0';
+	/* The message leaves conn->in before the call: it may pause or resume the connection. */
+	conn->in.used -= conn->parsed;
+	memmove(conn->in.data, conn->in.data + conn->parsed, conn->in.used);
+	conn->parsed = 0;
+	runtime_api_request(p, conn, &req);
+	start_message(conn);
+}
+
+/** Feed what is there, message by message, until the connection pauses or the bytes are used up. */
+static void parse(struct proc *p, struct runtime_conn *conn)
+{
+	runtime_conn_cork(conn);
+	while (!conn->paused && conn->parsed < conn->in.used) {
+		size_t left = conn->in.used - conn->parsed;
+
+		conn->parsed += http_parser_execute(&conn->parser, &settings,
+						    conn->in.data + conn->parsed, left);
+		if (conn->complete) {
+			dispatch(p, conn);
+		} else if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK) {
+			conn->corked = 0;
+			flush(p, conn);
+			bad_request(p, conn,
+				    http_errno_description(HTTP_PARSER_ERRNO(&conn->parser)));
+			return;
+		}
+	}
+	/* Paused: what is corked leaves together with the answer that is waited for. */
+	if (conn->paused)
+		conn->corked--;
+	else
+		runtime_conn_uncork(p, conn);
+}
+
+void runtime_conn_pause(struct runtime_conn *conn)
+{
+	conn->paused = true;
+}
+
+void runtime_conn_resume(struct proc *p, struct runtime_conn *conn)
+{
+	if (!conn->paused)
+		return;
+	conn->paused = false;
+	if (conn->in.used)
+		parse(p, conn);
+}
+
+/* ---- connections ---- */
+
+static int conn_accept(struct proc *p, struct sock *sock)
+{
+	(void)p;
+	for (size_t i = 0; i < CONNS_MAX; i++) {
+		if (conns[i].sock)
+			continue;
+		conns[i].sock = sock;
+		start_message(&conns[i]);
+		service_set_priv(sock, &conns[i]);
+		return 0;
+	}
+	return -ECONNREFUSED;
+}
+
+static void conn_data(struct proc *p, struct sock *sock, const void *data, size_t n)
+{
+	struct runtime_conn *conn = service_priv(sock);
+
+	if (!conn)
+		return;
+	/* A message's own bytes are kept for a capture, but not those of an oversized body. */
+	if (conn->in.used + n > IN_MAX) {
+		if (!conn->too_large) {
+			bad_request(p, conn, "too many bytes without a complete request");
+			return;
+		}
+		conn->in.used = conn->parsed = 0;
+	}
+	if (bytes_put(&conn->in, data, n)) {
+		bad_request(p, conn, "out of memory");
+		return;
+	}
+	if (!conn->paused)
+		parse(p, conn);
+}
+
+static void conn_closed(struct proc *p, struct sock *sock)
+{
+	struct runtime_conn *conn = service_priv(sock);
+
+	service_set_priv(sock, NULL);
+	if (conn)
+		drop(p, conn);
+}
+
+static const struct sock_service service = {
+	.port = RUNTIME_API_PORT,
+	.accept = conn_accept,
+	.data = conn_data,
+	.closed = conn_closed,
+};
+
+int runtime_http_register(struct proc *p)
+{
+	return sock_service_register(p, &service);
+}
+
+void runtime_http_free(struct proc *p)
+{
+	for (size_t i = 0; i < CONNS_MAX; i++)
+		if (conns[i].sock)
+			drop(p, &conns[i]);
+}
+
+uint32_t runtime_conn_id(const struct runtime_conn *conn)
+{
+	return sock_id(conn->sock);
+}
+
+struct runtime_conn *runtime_conn_by_id(struct proc *p, uint32_t id)
+{
+	struct sock *sock = sock_by_id(p, id);
+
+	for (size_t i = 0; sock && i < CONNS_MAX; i++)
+		if (conns[i].sock == sock)
+			return &conns[i];
+	return NULL;
+}
+
+int runtime_http_save(struct proc *p, struct state_writer *w)
+{
+	uint32_t count = 0;
+
+	(void)p;
+	for (size_t i = 0; i < CONNS_MAX; i++)
+		count += conns[i].sock != NULL;
+	state_put_u32(w, count);
+	for (size_t i = 0; i < CONNS_MAX; i++) {
+		if (!conns[i].sock)
+			continue;
+		state_put_u32(w, sock_id(conns[i].sock));
+		state_put_bytes(w, conns[i].in.data, conns[i].in.used);
+		state_put_bytes(w, conns[i].out.data, conns[i].out.used);
+	}
+	return w->err;
+}
+
+static int load_conn(struct proc *p, struct state_reader *r)
+{
+	struct sock *sock = sock_by_id(p, state_get_u32(r));
+	const void *in, *out;
+	size_t in_bytes, out_bytes;
+	struct runtime_conn *conn;
+
+	in = state_get_bytes(r, IN_MAX, &in_bytes);
+	out = state_get_bytes(r, IN_MAX, &out_bytes);
+	if (r->err)
+		return r->err;
+	if (!sock || conn_accept(p, sock))
+		return -EBADMSG;
+	conn = service_priv(sock);
+	if (bytes_put(&conn->in, in, in_bytes) || bytes_put(&conn->out, out, out_bytes))
+		return -ENOMEM;
+	return 0;
+}
+
+int runtime_http_load(struct proc *p, struct state_reader *r)
+{
+	uint32_t count = state_get_count(r, 12);
+
+	for (uint32_t i = 0; i < count; i++) {
+		int ret = load_conn(p, r);
+
+		if (ret)
+			return ret;
+	}
+	return r->err;
+}

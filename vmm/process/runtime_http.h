@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* runtime_http.h - HTTP connections of the Runtime API: bytes in, requests out */
+#ifndef QUICKTHAW_PROCESS_RUNTIME_HTTP_H
+#define QUICKTHAW_PROCESS_RUNTIME_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/state.h"
+
+struct proc;
+struct runtime_conn;
+
+/** struct runtime_request - one complete request; everything is valid during the call only. */
+struct runtime_request {
+	bool post;	  /**< POST; else GET */
+	const char *path; /**< without query */
+	const void *body;
+	size_t body_bytes;
+	bool too_large; /**< the body was over the limit and is not here */
+};
+
+/** runtime_http_register() - listen on the Runtime API's port. Return: 0 or -errno. */
+int runtime_http_register(struct proc *p);
+void runtime_http_free(struct proc *p);
+int runtime_http_save(struct proc *p, struct state_writer *w);
+int runtime_http_load(struct proc *p, struct state_reader *r);
+
+/**
+ * runtime_conn_send() - queue bytes of an answer.
+ * Answers to requests that came in one batch leave together, and while the connection is paused
+ * they wait for the answer that it is paused for: a runtime which pipelines its response with the
+ * next /next then needs a single read for both answers.
+ */
+void runtime_conn_send(struct proc *p, struct runtime_conn *conn, const void *data, size_t n);
+/** runtime_conn_cork() / runtime_conn_uncork() - hold bytes back, and let them go. They nest. */
+void runtime_conn_cork(struct runtime_conn *conn);
+void runtime_conn_uncork(struct proc *p, struct runtime_conn *conn);
+/** runtime_conn_pause() - read no further request until runtime_conn_resume(). */
+void runtime_conn_pause(struct runtime_conn *conn);
+void runtime_conn_resume(struct proc *p, struct runtime_conn *conn);
+
+/** runtime_conn_id() / runtime_conn_by_id() - names in a saved state; ids are never 0. */
+uint32_t runtime_conn_id(const struct runtime_conn *conn);
+struct runtime_conn *runtime_conn_by_id(struct proc *p, uint32_t id);
+
+/* Implemented by runtime_api.c. */
+void runtime_api_request(struct proc *p, struct runtime_conn *conn,
+			 const struct runtime_request *req);
+void runtime_api_conn_closed(struct proc *p, struct runtime_conn *conn);
+
+#endif
