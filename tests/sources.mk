@@ -17,7 +17,8 @@ $(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_in
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fPIE -static-pie $(WARN) $(WERROR) $(jail_probe_SRCS) -lseccomp -o $@
 $(BUILD)/tests/test_sandbox $(BUILD)/tests/test_sandbox_policy: | $(BUILD)/tests/jail_probe
 # The machine on real KVM.
-UNIT_TESTS += test_vm
+UNIT_TESTS += test_vm test_vm_state
 test_vm_LIBS := vmm common
+test_vm_state_LIBS := vmm common
 UNIT_TESTS += test_clock
 test_clock_LIBS := vmm common

@@ -35,10 +35,22 @@ struct feature {
 	const char *name;
 };
 
-#define F(w, b, n)     {GUEST_CPU_##w, b, 0, 0, n}
-#define V3(w, b, n)    {GUEST_CPU_##w, b, IN_V3, 0, n}
-#define X(w, b, n, x)  {GUEST_CPU_##w, b, 0, XCR0_##x, n}
-#define VX(w, b, n, x) {GUEST_CPU_##w, b, IN_V3, x, n}
+#define F(w, b, n)                                                                                 \
+	{                                                                                          \
+		GUEST_CPU_##w, b, 0, 0, n                                                          \
+	}
+#define V3(w, b, n)                                                                                \
+	{                                                                                          \
+		GUEST_CPU_##w, b, IN_V3, 0, n                                                      \
+	}
+#define X(w, b, n, x)                                                                              \
+	{                                                                                          \
+		GUEST_CPU_##w, b, 0, XCR0_##x, n                                                   \
+	}
+#define VX(w, b, n, x)                                                                             \
+	{                                                                                          \
+		GUEST_CPU_##w, b, IN_V3, x, n                                                      \
+	}
 
 /* Bits that only kernels can use are not here: they never keep a snapshot from a host. */
 static const struct feature features[] = {
@@ -135,7 +147,7 @@ static const struct feature features[] = {
 
 /* glibc: features that it would choose code by and that the baseline lacks. */
 static char env_glibc[] = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512CD,-AVX512BW,"
-				"-AVX512DQ,-AVX512VL,-AVX512ER,-AVX512PF,-XSAVEC,-RTM";
+			  "-AVX512DQ,-AVX512VL,-AVX512ER,-AVX512PF,-XSAVEC,-RTM";
 
 static bool baseline_v3;
 
@@ -217,7 +229,7 @@ int cpu_host_has_virtualization(void)
 	uint32_t a, b, c, d;
 
 	if (__get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 5))
-		return 1; /* VMX */
+		return 1;						 /* VMX */
 	return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1u << 2); /* SVM */
 }
 
@@ -288,7 +300,7 @@ static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 	case 7:
 		if (e->index == 0) {
 			e->eax = MIN(e->eax, 1u);
-			e->ecx &= ~(1u << 7);	/* CET: there is no shadow stack here */
+			e->ecx &= ~(1u << 7); /* CET: there is no shadow stack here */
 			e->edx &= ~(1u << 20);
 		} else if (e->index == 1) {
 			/* AVX512_BF16, AMX and AVX10 and APX; the rest of the leaf is young. */

@@ -13,8 +13,8 @@
 #define DESC_USER_CODE	 0x00affb000000ffffull
 
 enum {
-	TSS_OFFSET = 0x800,	 /* in the page of the GDT */
-	TSS_RSP0 = 4,		 /* SDM vol. 3, 8.7 */
+	TSS_OFFSET = 0x800, /* in the page of the GDT */
+	TSS_RSP0 = 4,	    /* SDM vol. 3, 8.7 */
 	TSS_IO_BASE = 102,
 	TSS_BITMAP = 104,
 	TSS_BITMAP_BYTES = 0x20, /* ports 0 to 0xff; all others are past the limit */
@@ -24,24 +24,25 @@ enum {
 };
 
 _Static_assert(GUEST_DOORBELL_PORT < TSS_BITMAP_BYTES * 8, "the doorbell is in the bitmap");
-_Static_assert(SYSTEM_PAGE_COUNT * PAGE_BYTES <= GUEST_SYSTEM_BYTES, "the slot holds its pages");
+_Static_assert(SYSTEM_PAGE_COUNT *PAGE_BYTES <= GUEST_SYSTEM_BYTES, "the slot holds its pages");
 
 static const uint8_t code_out[] = {0xe6, GUEST_DOORBELL_PORT}; /* out %al, $port */
 static const uint8_t code_iretq[] = {0x48, 0xcf};
 static const uint8_t code_trampoline[] = {
 	0xe6, GUEST_DOORBELL_PORT, /* out %al, $port */
-	0x48, 0x0f, 0x07,	   /* sysretq */
+	0x48, 0x0f,
+	0x07, /* sysretq */
 };
 
 /* What ring 3 sees: XCR0 into rbx, TSC into rdx, and what SYSCALL does to CPL. */
 static const uint8_t code_probe[] = {
-	0x31, 0xc9,	  /* xor %ecx, %ecx */
-	0x0f, 0x01, 0xd0, /* xgetbv */
-	0x89, 0xc3,	  /* mov %eax, %ebx */
-	0x0f, 0x31,	  /* rdtsc */
+	0x31, 0xc9,		/* xor %ecx, %ecx */
+	0x0f, 0x01, 0xd0,	/* xgetbv */
+	0x89, 0xc3,		/* mov %eax, %ebx */
+	0x0f, 0x31,		/* rdtsc */
 	0x48, 0xc1, 0xe2, 0x20, /* shl $32, %rdx */
-	0x48, 0x09, 0xc2, /* or %rax, %rdx */
-	0x0f, 0x05,	  /* syscall */
+	0x48, 0x09, 0xc2,	/* or %rax, %rdx */
+	0x0f, 0x05,		/* syscall */
 };
 
 static void build_gdt(const struct guest_mem *m)
@@ -112,8 +113,8 @@ static void build_tables(const struct guest_mem *m, enum system_page pd, enum sy
 {
 	uint64_t *level2 = system_page_ptr(m, pd), *level1 = system_page_ptr(m, pt);
 
-	level2[level_index(GUEST_SYSTEM_GVA, 2)] = SYSTEM_GPA(pt) | PTE_PRESENT | PTE_WRITABLE |
-						   PTE_USER | PTE_ACCESSED | PTE_DIRTY;
+	level2[level_index(GUEST_SYSTEM_GVA, 2)] =
+		SYSTEM_GPA(pt) | PTE_PRESENT | PTE_WRITABLE | PTE_USER | PTE_ACCESSED | PTE_DIRTY;
 	map_page(level1, SYSTEM_PAGE_GDT, PTE_NX);
 	map_page(level1, SYSTEM_PAGE_IDT, PTE_NX);
 	map_page(level1, SYSTEM_PAGE_STUBS, 0);
@@ -179,12 +180,12 @@ struct kvm_segment system_user_data(void)
 
 void system_slot_sregs(struct kvm_sregs *ret)
 {
-	ret->cr0 = 0x80050033;	/* PG AM WP NE ET MP PE */
-	ret->cr4 = 0x20 |	/* PAE */
-		   0x200 |	/* OSFXSR */
-		   0x400 |	/* OSXMMEXCPT */
-		   0x10000 |	/* FSGSBASE */
-		   0x40000;	/* OSXSAVE */
+	ret->cr0 = 0x80050033;			 /* PG AM WP NE ET MP PE */
+	ret->cr4 = 0x20 |			 /* PAE */
+		   0x200 |			 /* OSFXSR */
+		   0x400 |			 /* OSXMMEXCPT */
+		   0x10000 |			 /* FSGSBASE */
+		   0x40000;			 /* OSXSAVE */
 	ret->efer = 0x1 | 0x100 | 0x400 | 0x800; /* SCE LME LMA NXE */
 	ret->cr3 = SYSTEM_GPA(SYSTEM_PAGE_PROBE_PML4);
 	ret->cs = system_user_code();

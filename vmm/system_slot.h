@@ -94,8 +94,7 @@ struct system_frame {
 
 static inline struct system_frame *system_frame(const struct guest_mem *m)
 {
-	return (struct system_frame *)(void *)(m->system +
-					       (SYSTEM_FRAME_GVA - GUEST_SYSTEM_GVA));
+	return (struct system_frame *)(void *)(m->system + (SYSTEM_FRAME_GVA - GUEST_SYSTEM_GVA));
 }
 
 static inline void *system_page_ptr(const struct guest_mem *m, enum system_page page)

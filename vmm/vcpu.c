@@ -111,8 +111,8 @@ static void enter_prepare(struct vm *vm)
 		regs->rflags = 0x2;
 		c->regs_dirty = true;
 	}
-	c->run->kvm_dirty_regs = (c->regs_dirty ? KVM_SYNC_X86_REGS : 0) |
-				 (c->sregs_dirty ? KVM_SYNC_X86_SREGS : 0);
+	c->run->kvm_dirty_regs =
+		(c->regs_dirty ? KVM_SYNC_X86_REGS : 0) | (c->sregs_dirty ? KVM_SYNC_X86_SREGS : 0);
 	c->regs_dirty = c->sregs_dirty = false;
 }
 
@@ -214,9 +214,10 @@ static void stopped_for_good(struct vm *vm, struct vcpu_event *ev)
 
 		for (unsigned i = 0; i < n; i++)
 			data[i] = run->internal.data[i];
-		event_fatal(ev,
-			    "kvm internal error, suberror %u, at rip 0x%llx, data %llx %llx %llx %llx",
-			    run->internal.suberror, rip, data[0], data[1], data[2], data[3]);
+		event_fatal(
+			ev,
+			"kvm internal error, suberror %u, at rip 0x%llx, data %llx %llx %llx %llx",
+			run->internal.suberror, rip, data[0], data[1], data[2], data[3]);
 		break;
 	}
 	case KVM_EXIT_FAIL_ENTRY:
@@ -313,7 +314,8 @@ void vcpu_set_gs_base(struct vm *vm, uint64_t base)
 	vm->vcpu.sregs_dirty = true;
 }
 
-/* ---- XSAVE: KVM's area has the host's layout, ours has one for all hosts ----------------------- */
+/* ---- XSAVE: KVM's area has the host's layout, ours has one for all hosts -----------------------
+ */
 
 enum { XSAVE_MXCSR = 24, XSAVE_HEADER = 512, XSAVE_AVX_END = 832, XSAVE_SW = 464 };
 

@@ -182,12 +182,11 @@ static int set_msrs(struct vm *vm)
 	} msrs = {.head.nmsrs = 3};
 	struct kvm_msrs *head = &msrs.head;
 
-	msrs.entries[0] = (struct kvm_msr_entry){
-		.index = MSR_STAR,
-		.data = (uint64_t)(SYSTEM_SEL_KERNEL_DATA | 3) << 48 |
-			(uint64_t)SYSTEM_SEL_KERNEL_CODE << 32};
-	msrs.entries[1] =
-		(struct kvm_msr_entry){.index = MSR_LSTAR, .data = SYSTEM_SYSCALL_GVA};
+	msrs.entries[0] =
+		(struct kvm_msr_entry){.index = MSR_STAR,
+				       .data = (uint64_t)(SYSTEM_SEL_KERNEL_DATA | 3) << 48 |
+					       (uint64_t)SYSTEM_SEL_KERNEL_CODE << 32};
+	msrs.entries[1] = (struct kvm_msr_entry){.index = MSR_LSTAR, .data = SYSTEM_SYSCALL_GVA};
 	msrs.entries[2] = (struct kvm_msr_entry){.index = MSR_SFMASK, .data = SFMASK};
 	if (ioctl(vm->vcpu.fd, KVM_SET_MSRS, head) != 3) {
 		errno = EIO;
@@ -319,7 +318,7 @@ static void ignore_kick(int sig)
 int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 {
 	struct steps steps = {.last_ns = clock_mono_ns()};
-	uint64_t host_xcr0 = cpu_host_xcr0(), guest_xcr0;
+	uint64_t host_xcr0 = cpu_host_xcr0(), guest_xcr0 = 0;
 	int err;
 
 	memset(vm, 0, sizeof(*vm));
@@ -333,8 +332,7 @@ int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 
 	/* KVM's idea of XCR0 decides what it saves; it must be what ring 3 really gets. Without
 	 * VMX or SVM this can only be a PVM host, where that is the host's own. */
-	vm->vcpu.xcr0 =
-		host_xcr0 & (cpu_host_has_virtualization() ? VCPU_XCR0 : VCPU_XCR0_MAX);
+	vm->vcpu.xcr0 = host_xcr0 & (cpu_host_has_virtualization() ? VCPU_XCR0 : VCPU_XCR0_MAX);
 	err = vm_make(vm, &steps, &guest_xcr0);
 	if (!err && (guest_xcr0 & VCPU_XCR0_MAX) != vm->vcpu.xcr0) {
 		vm_unmake(vm);

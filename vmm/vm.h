@@ -46,8 +46,9 @@ struct vcpu {
 	bool sregs_dirty;
 	bool in_kernel; /**< the vCPU stopped at CPL 0 (hardware KVM, or inside a stub) */
 	bool kick_owed; /**< a kick came while an event was on its way */
-	int tid;	/**< the thread that called vm_new(), which must call vcpu_run(): where a kick's signal goes */
-	uint64_t xcr0;	/**< what XGETBV returns in ring 3 */
+	int tid; /**< the thread that called vm_new(), which must call vcpu_run(): where a kick's
+		    signal goes */
+	uint64_t xcr0;		  /**< what XGETBV returns in ring 3 */
 	uint32_t xsave_offset[8]; /**< host's places of state components 5, 6, 7; 0: absent */
 };
 

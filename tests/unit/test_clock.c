@@ -116,7 +116,8 @@ static bool has_tsc(void)
 	const struct vvar *v = system_page_ptr(&guest.vm.mem, SYSTEM_PAGE_VVAR);
 
 	if (v->mode != VVAR_TSC) {
-		print_message("skipped: the host's TSC keeps no time, the vdso makes system calls\n");
+		print_message(
+			"skipped: the host's TSC keeps no time, the vdso makes system calls\n");
 		return false;
 	}
 	return true;
@@ -149,9 +150,9 @@ static void test_vdso_others(void **state)
 	time_t now;
 
 	(void)state;
-	assert_int_equal(call_vdso("__vdso_clock_gettime", CLOCK_PROCESS_CPUTIME_ID, DATA_GVA,
-				   &calls),
-			 -ENOTSUP);
+	assert_int_equal(
+		call_vdso("__vdso_clock_gettime", CLOCK_PROCESS_CPUTIME_ID, DATA_GVA, &calls),
+		-ENOTSUP);
 	assert_int_equal(calls, 1);
 	assert_int_equal(call_vdso("clock_gettime", 12345, DATA_GVA, &calls), -ENOTSUP);
 	assert_int_equal(call_vdso("clock_getres", CLOCK_THREAD_CPUTIME_ID, DATA_GVA, &calls),
@@ -177,12 +178,13 @@ static void test_vdso_others(void **state)
 }
 
 /* Reads the clock in a tight loop; stops in a system call only when it went back. */
-PROGRAM(prog_monotonic, "xor %r12d, %r12d\n xor %r13d, %r13d\n mov $0xffffffff, %r14d\n"
-			"1: mov $1, %edi\n mov $0x710000, %esi\n call *%rbx\n"
-			"mov 0x710000, %rax\n imul $1000000000, %rax\n add 0x710008, %rax\n"
-			"mov %rax, %rcx\n sub %r12, %rcx\n js 2f\n jz 3f\n cmp %r14, %rcx\n"
-			"cmovb %rcx, %r14\n 3: mov %rax, %r12\n inc %r13\n cmp $100000, %r13\n jb 1b\n"
-			"2: mov $1000, %eax\n syscall");
+PROGRAM(prog_monotonic,
+	"xor %r12d, %r12d\n xor %r13d, %r13d\n mov $0xffffffff, %r14d\n"
+	"1: mov $1, %edi\n mov $0x710000, %esi\n call *%rbx\n"
+	"mov 0x710000, %rax\n imul $1000000000, %rax\n add 0x710008, %rax\n"
+	"mov %rax, %rcx\n sub %r12, %rcx\n js 2f\n jz 3f\n cmp %r14, %rcx\n"
+	"cmovb %rcx, %r14\n 3: mov %rax, %r12\n inc %r13\n cmp $100000, %r13\n jb 1b\n"
+	"2: mov $1000, %eax\n syscall");
 
 static void test_vdso_monotonic(void **state)
 {
@@ -300,8 +302,8 @@ static void test_without_tsc(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_vdso_agrees),	T(test_vdso_others), T(test_vdso_monotonic),
-		T(test_tracks_host),	T(test_save_load),   T(test_without_tsc),
+		T(test_vdso_agrees), T(test_vdso_others), T(test_vdso_monotonic),
+		T(test_tracks_host), T(test_save_load),	  T(test_without_tsc),
 	};
 
 	return cmocka_run_group_tests_name("clock", tests, guest_hold_kvm, NULL);

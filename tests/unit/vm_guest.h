@@ -4,14 +4,16 @@
 #define QUICKTHAW_TESTS_VM_GUEST_H
 
 #include <fcntl.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+
+/* cmocka wants the headers above before it. */
+#include <cmocka.h>
 
 #include "vmm/system_slot.h"
 #include "vmm/vm.h"
@@ -39,7 +41,8 @@ static inline uint64_t *guest_pte(struct guest *g, uint64_t gva)
 
 		if (!*e)
 			*e = guest_page_gpa(g->next_page++).v | 0x67;
-		table = guest_mem_ptr(&g->vm.mem, (struct gpa){*e & 0xffffffffff000ull}, PAGE_BYTES);
+		table = guest_mem_ptr(&g->vm.mem, (struct gpa){*e & 0xffffffffff000ull},
+				      PAGE_BYTES);
 	}
 	return &table[gva >> 12 & 511];
 }
@@ -49,8 +52,8 @@ static inline uint8_t *guest_map(struct guest *g, uint64_t gva, uint64_t flags)
 {
 	uint32_t page = g->next_page++;
 
-	*guest_pte(g, gva) = guest_page_gpa(page).v | PTE_PRESENT | PTE_USER | PTE_ACCESSED |
-			     PTE_DIRTY | flags;
+	*guest_pte(g, gva) =
+		guest_page_gpa(page).v | PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_DIRTY | flags;
 	return guest_page_ptr(&g->vm.mem, page);
 }
 
@@ -121,8 +124,8 @@ static inline struct vcpu_event guest_expect(struct guest *g, enum vcpu_event_ki
 	if (ev.kind != kind)
 		print_error("event %d (vector %u error 0x%llx cr2 0x%llx rip 0x%llx) %s\n", ev.kind,
 			    ev.vector, (unsigned long long)ev.error_code,
-			    (unsigned long long)ev.cr2,
-			    (unsigned long long)vcpu_regs(&g->vm)->rip, ev.text);
+			    (unsigned long long)ev.cr2, (unsigned long long)vcpu_regs(&g->vm)->rip,
+			    ev.text);
 	assert_int_equal(ev.kind, kind);
 	return ev;
 }

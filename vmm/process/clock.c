@@ -144,8 +144,9 @@ static void renew_line(struct proc *p)
 			  (now.tsc > c->line_tsc ? now.tsc - c->line_tsc : 1));
 	if (rate > c->nominal + c->nominal / (1000000 / RATE_ERROR_PPM) ||
 	    rate < c->nominal - c->nominal / (1000000 / RATE_ERROR_PPM)) {
-		log_warn("the TSC does not keep time with the host's clock: guest clocks are served "
-			 "by system calls from now on");
+		log_warn(
+			"the TSC does not keep time with the host's clock: guest clocks are served "
+			"by system calls from now on");
 		if (behind < 0)
 			c->offset_ns -= (uint64_t)behind;
 		leave_tsc(c);

@@ -17,8 +17,8 @@
 int vdso_map(struct proc *p, uint64_t *ret_base)
 {
 	uint64_t bytes = align_up(vdso_image_bytes, PAGE_BYTES);
-	int64_t base = mm_map(p, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			      NULL, 0);
+	int64_t base =
+		mm_map(p, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, 0);
 	int err;
 
 	if (base < 0) {
