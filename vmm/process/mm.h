@@ -51,6 +51,13 @@ int mm_for_each_frame(struct proc *p, int (*fn)(void *arg, uint32_t page), void 
 /** mm_template_pages() - one past the highest frame in use. */
 uint64_t mm_template_pages(const struct proc *p);
 
+/**
+ * mm_trim() - take pages that hold only zeros out of anonymous memory: they come back as zero pages
+ * when they are touched. Before a capture, and before a guest is ended for lack of memory. Not
+ * while anything holds pointers to guest memory. Return: pages taken.
+ */
+uint64_t mm_trim(struct proc *p);
+
 /* ---- mappings: the mm system calls and exec use these; Linux semantics and errors ------------ */
 
 /** mm_map() - as mmap(2). @file may be NULL (anonymous); a reference is taken. Return: address or
@@ -59,6 +66,25 @@ int64_t mm_map(struct proc *p, uint64_t addr, uint64_t bytes, int prot, int flag
 	       struct file *file, uint64_t offset);
 int mm_unmap(struct proc *p, uint64_t addr, uint64_t bytes);
 int mm_protect(struct proc *p, uint64_t addr, uint64_t bytes, int prot);
+
+/** mm_remap() - as mremap(2). Return: address or -errno. */
+int64_t mm_remap(struct proc *p, uint64_t old, uint64_t old_bytes, uint64_t new_bytes, int flags,
+		 uint64_t to);
+/** mm_advise() - as madvise(2). */
+int mm_advise(struct proc *p, uint64_t addr, uint64_t bytes, int advice);
+/** mm_brk() - as the system call: the new break, or the old one when it cannot move. */
+uint64_t mm_brk(struct proc *p, uint64_t addr);
+/** mm_set_brk() - where the heap starts, at exec. */
+void mm_set_brk(struct proc *p, uint64_t start);
+/** mm_mapped() - is every page of the range mapped? */
+bool mm_mapped(struct proc *p, uint64_t addr, uint64_t bytes);
+/** mm_is_present() - is the page of @addr in memory? */
+bool mm_is_present(struct proc *p, uint64_t addr);
+/**
+ * mm_zap_file() - a tmpfs file lost the pages [@from, @to) (byte offsets, aligned): drop them from
+ * all mappings of descriptions whose priv is @priv, as truncation does.
+ */
+void mm_zap_file(struct proc *p, const void *priv, uint64_t from, uint64_t to);
 
 /**
  * mm_fault() - a page fault of the program.
@@ -113,5 +139,22 @@ uint64_t mm_user_key(struct proc *p, uint64_t addr);
 struct user_state;
 int exec_load(struct proc *p, const char *path, char *const argv[], char *const envp[],
 	      struct user_state *ret_user);
+
+enum { MM_AUXV_MAX = 48 };
+
+/**
+ * struct mm_exec - what /proc/self tells about the program.
+ * @path: the program file, as the guest sees it
+ * @arg_start, @arg_end, @env_start, @env_end: strings on the stack
+ * @auxv: pairs, @auxv_words words
+ */
+struct mm_exec {
+	char path[4096];
+	uint64_t arg_start, arg_end, env_start, env_end;
+	uint64_t vdso;
+	uint64_t auxv[MM_AUXV_MAX];
+	uint32_t auxv_words;
+};
+const struct mm_exec *mm_exec_info(const struct proc *p);
 
 #endif

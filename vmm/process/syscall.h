@@ -51,6 +51,8 @@ void syscall_init(void);
 /** syscall_dispatch() - run one call; an unknown one returns -ENOSYS, is counted, and logged once.
  */
 int64_t syscall_dispatch(struct proc *p, struct task *t, uint64_t nr, const uint64_t a[6]);
+/** syscall_unknown_count() - how often the call @nr, which has no entry, was made. */
+uint64_t syscall_unknown_count(uint64_t nr);
 /** syscall_name() - Linux's name of @nr, or "unknown". */
 const char *syscall_name(uint64_t nr);
 
