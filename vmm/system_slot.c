@@ -144,6 +144,9 @@ void system_slot_build(const struct guest_mem *m)
 	       sizeof(code_trampoline));
 	set_doorbell(m, true);
 	build_probe(m);
+	/* Touched here, they cost a restore no fault. */
+	memset(system_page_ptr(m, SYSTEM_PAGE_STACK), 0, PAGE_BYTES);
+	memset(system_page_ptr(m, SYSTEM_PAGE_VVAR), 0, PAGE_BYTES);
 }
 
 void system_slot_finish(const struct guest_mem *m, enum proto_host_kind kind)

@@ -301,10 +301,11 @@ static void test_without_tsc(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	struct CMUnitTest tests[] = {
 		T(test_vdso_agrees), T(test_vdso_others), T(test_vdso_monotonic),
 		T(test_tracks_host), T(test_save_load),	  T(test_without_tsc),
 	};
 
+	guest_skip_without_kvm(tests, ARRAY_SIZE(tests));
 	return cmocka_run_group_tests_name("clock", tests, guest_hold_kvm, NULL);
 }

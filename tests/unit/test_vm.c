@@ -422,7 +422,7 @@ static void test_kick_storm(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	struct CMUnitTest tests[] = {
 		T(test_syscall_registers),
 		T(test_many_syscalls),
 		T(test_arbitrary_context),
@@ -437,5 +437,6 @@ int main(void)
 	};
 
 	log_init("test_vm", NULL);
+	guest_skip_without_kvm(tests, ARRAY_SIZE(tests));
 	return cmocka_run_group_tests_name("vm", tests, guest_hold_kvm, NULL);
 }

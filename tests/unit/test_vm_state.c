@@ -447,7 +447,7 @@ static void test_new_cost(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	struct CMUnitTest tests[] = {
 		T(test_contexts),	    T(test_context_cost),    T(test_avx512_context),
 		T(test_fs_base_of_program), T(test_what_ring3_sees), T(test_flush),
 		T(test_template),	    T(test_cpu_features),    T(test_guest_cpuid),
@@ -455,5 +455,6 @@ int main(void)
 	};
 
 	log_init("test_vm_state", NULL);
+	guest_skip_without_kvm(tests, ARRAY_SIZE(tests));
 	return cmocka_run_group_tests_name("vm state", tests, guest_hold_kvm, NULL);
 }
