@@ -56,13 +56,14 @@ static const struct option long_options[] = {
 
 static int count(const char *text)
 {
-	int n = atoi(text);
+	char *end;
+	long n = strtol(text, &end, 10);
 
-	if (n < 1 || n > SAMPLES_MAX) {
+	if (end == text || *end || n < 1 || n > SAMPLES_MAX) {
 		fprintf(stderr, "bench: %s: give a count from 1 to %d\n", text, SAMPLES_MAX);
 		exit(2);
 	}
-	return n;
+	return (int)n;
 }
 
 static void parse_option(struct options *o, int c)

@@ -18,6 +18,7 @@
 #include "vmm/capture.h"
 #include "vmm/cpu_features.h"
 #include "vmm/guest.h"
+#include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
 #include "vmm/process/task.h"
 #include "vmm/vm.h"
@@ -258,6 +259,10 @@ int console_run(struct vm *vm, const struct console_options *options)
 		ret = guest_boot(&proc, vm, &wiring, options->argv, options->envp);
 	if (ret)
 		return 1;
+	if (options->pages) {
+		mm_print_pages(&proc, stdout);
+		return 0;
+	}
 	if (!console.parked)
 		sched_run(&proc, until_parked);
 	if (!proc.end && options->capture && (ret = capture(&proc, options->capture))) {

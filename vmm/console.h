@@ -20,6 +20,7 @@ struct console_options {
 	char *const *argv;	 /**< program and arguments (run) */
 	char *const *envp;
 	const char *capture;	 /**< snapshot to write once the guest asks for work, or NULL */
+	bool pages;		 /**< after restore: print what is in each page, and end */
 	const char *restore;	 /**< snapshot to start from instead of argv, or NULL */
 	const char *invokes[CONSOLE_INVOKES_MAX]; /**< payloads, one after the other */
 	int invoke_count;

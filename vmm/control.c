@@ -30,6 +30,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "vmm/capture.h"
+#include "vmm/cpu_features.h"
 #include "vmm/guest.h"
 #include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
@@ -374,11 +375,18 @@ static int become_booted(struct control *c, struct message *m, struct guest_wiri
 	const struct proto_boot *body = (const struct proto_boot *)(const void *)m->u.bytes;
 	const uint8_t *at = m->u.bytes + sizeof(*body), *end = m->u.bytes + m->n;
 	static char *argv[ARGS_MAX + 1], *envp[ARGS_MAX + 1];
+	uint32_t envc = m->n >= sizeof(*body) ? body->envc : 0;
 
 	if (m->n < sizeof(*body) || m->fd_count != PROTO_DIR_COUNT || !body->argc ||
 	    body->argc > ARGS_MAX || body->envc > ARGS_MAX ||
 	    !take_strings(&at, end, body->argc, argv) || !take_strings(&at, end, body->envc, envp))
 		return -EBADMSG;
+	for (char *const *extra = cpu_baseline_env(c->vm); *extra; extra++) {
+		if (envc == ARGS_MAX)
+			return -E2BIG;
+		envp[envc++] = *extra;
+	}
+	envp[envc] = NULL;
 	c->proc->memory_bytes = body->memory_bytes;
 	c->proc->tmp_bytes = body->tmp_bytes;
 	take_dirs(m, wiring);

@@ -24,14 +24,16 @@ enum { ENV_MAX = 256, RAM_MIB_MAX = 16384 };
 static const char usage_text[] =
 	"Usage: vmm run [OPTION]... -- PROGRAM [ARGUMENT]...\n"
 	"       vmm restore [OPTION]... SNAPSHOT\n"
+	"       vmm pages SNAPSHOT\n"
 	"       vmm host\n"
-	"       vmm shell --id ID [--ram-mib N]\n"
+	"       vmm shell --id ID [--ram-mib N] [--cpu-baseline B]\n"
 	"\n"
 	"One process is one microVM, and one Linux program runs in it.\n"
 	"\n"
 	"  run      boot PROGRAM (a Linux x86-64 ELF file or script inside the root) and\n"
 	"           end with its exit status\n"
 	"  restore  go on from a snapshot file\n"
+	"  pages    list a snapshot's pages: number, address, rights, mapping\n"
 	"  host     say what kind of KVM host this is, as JSON\n"
 	"  shell    what snapd starts: a machine that waits for its guest on descriptor 3\n"
 	"\n"
@@ -219,6 +221,13 @@ static int command_restore(struct options *o, int argc, char **argv)
 	return command_console(o);
 }
 
+/** For the tracer: which address and mapping a page of a snapshot is. */
+static int command_pages(struct options *o, int argc, char **argv)
+{
+	o->console.pages = true;
+	return command_restore(o, argc, argv);
+}
+
 static int command_host(void)
 {
 	static struct vm vm;
@@ -287,6 +296,8 @@ int main(int argc, char **argv)
 		return command_run(&options, argc, argv);
 	if (!strcmp(command, "restore"))
 		return command_restore(&options, argc, argv);
+	if (!strcmp(command, "pages"))
+		return command_pages(&options, argc, argv);
 	if (!strcmp(command, "host"))
 		return command_host();
 	if (!strcmp(command, "shell"))

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/uio.h>
 
 #include "common/state.h"
@@ -98,6 +99,8 @@ int mm_fault(struct proc *p, struct gva at, uint64_t error_code, int *ret_signal
 void mm_describe(struct proc *p, struct gva at, char *buf, size_t n);
 /** mm_print_maps() - text of /proc/self/maps. Return: bytes put into @buf (cut at @n). */
 size_t mm_print_maps(struct proc *p, char *buf, size_t n);
+/** mm_print_pages() - "page address rights mapping" for every page that the program has. */
+void mm_print_pages(struct proc *p, FILE *out);
 /** mm_totals() - bytes mapped and resident, for /proc/self/statm and status. */
 void mm_totals(struct proc *p, uint64_t *ret_mapped, uint64_t *ret_resident);
 

@@ -75,3 +75,35 @@ void mm_totals(struct proc *p, uint64_t *ret_mapped, uint64_t *ret_resident)
 	*ret_mapped = p->mm->vmas.bytes;
 	*ret_resident = p->mm->program_pages * PAGE_BYTES;
 }
+
+/** struct page_lister - one run of mm_print_pages(). */
+struct page_lister {
+	struct proc *p;
+	FILE *out;
+	const struct vma *vma;
+};
+
+static void print_page(void *arg, uint64_t va, uint64_t *pte)
+{
+	struct page_lister *l = arg;
+	const char *name;
+	uint32_t page;
+
+	if (!pte_page(&l->p->mm->frames, *pte, &page))
+		return;
+	name = l->vma->file ? l->vma->file->path : anonymous_name(l->p->mm, l->vma);
+	fprintf(l->out, "%u %llx %c%c%c %s\n", page, (unsigned long long)va,
+		l->vma->prot & PROT_READ ? 'r' : '-', l->vma->prot & PROT_WRITE ? 'w' : '-',
+		l->vma->prot & PROT_EXEC ? 'x' : '-', name && *name ? name : "[anonymous]");
+}
+
+void mm_print_pages(struct proc *p, FILE *out)
+{
+	const struct vma_set *s = &p->mm->vmas;
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		struct page_lister l = {.p = p, .out = out, .vma = &s->v[i]};
+
+		pt_for_each(p, s->v[i].start, s->v[i].end, print_page, &l);
+	}
+}
