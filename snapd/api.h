@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api.h - the routes of the HTTP interface */
+#ifndef QUICKTHAW_SNAPD_API_H
+#define QUICKTHAW_SNAPD_API_H
+
+#include "snapd/function.h"
+#include "snapd/http_api.h"
+
+/** api_route() - an http_router: find the handler of a request. */
+void api_route(struct http_request *r);
+
+/* Handlers by topic. */
+void api_function_create(struct http_request *r);
+void api_function_update(struct http_request *r, struct function *f, bool code);
+void api_function_delete(struct http_request *r, struct function *f);
+void api_function_publish(struct http_request *r, struct function *f);
+void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
+void api_stats(struct http_request *r);
+
+/** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none. */
+struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,
+			    struct version *preset);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* function.h - functions and their versions, in memory */
+#ifndef QUICKTHAW_SNAPD_FUNCTION_H
+#define QUICKTHAW_SNAPD_FUNCTION_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapd/log_ring.h"
+#include "snapd/template.h"
+
+enum {
+	FUNCTION_NAME_MAX = 64,
+	FUNCTION_RUNTIME_MAX = 31,
+	FUNCTION_HANDLER_MAX = 128,
+	FUNCTION_VERSIONS_MAX = 100000,
+	FUNCTION_LOG_BYTES = 128 << 10,
+};
+
+/** struct function_settings - what a user says about a function; a version has its own copy. */
+struct function_settings {
+	char runtime[FUNCTION_RUNTIME_MAX + 1];
+	char handler[FUNCTION_HANDLER_MAX + 1];
+	uint32_t timeout_s;
+	uint32_t memory_mib;
+	uint32_t tmp_mib;
+	json_t *env; /**< object of strings; never NULL */
+};
+
+enum version_state { VERSION_PENDING, VERSION_ACTIVE, VERSION_FAILED, VERSION_STATE_COUNT };
+extern const char *const version_state_names[VERSION_STATE_COUNT];
+
+/** struct version_snapshot - figures of a version's capture. */
+struct version_snapshot {
+	uint64_t boot_ms, capture_ms;
+	uint64_t resident_bytes, file_bytes;
+};
+
+struct function;
+
+/**
+ * struct version - a frozen copy of a function, or $LATEST (number 0).
+ * @stage: what publishing is at: "booting", "capturing", ...; "" when it is over
+ * @code_fd: view of the code directory, or -1: not opened yet
+ * @template: memory of the snapshot, or NULL; one of its references is the version's
+ * @opening: the worker is at opening code and template; invocations wait
+ * @record_tries: recordings of the working set that were begun
+ */
+struct version {
+	struct function *function;
+	uint32_t number;
+	struct function_settings settings;
+	enum version_state state;
+	const char *stage;
+	char reason[256];
+	uint64_t modified_ns;
+	struct version_snapshot snapshot;
+	int code_fd;
+	struct template *template;
+	bool opening;
+	bool recording;
+	unsigned record_tries;
+	struct version *next;
+};
+
+/**
+ * struct function - a function by name.
+ * @refs: the store's, and one per instance, invocation and job that uses it or a version of it
+ * @versions: published ones, newest first
+ * @busy_publishing: one publish at a time
+ */
+struct function {
+	char name[FUNCTION_NAME_MAX + 1];
+	unsigned refs;
+	bool deleted;
+	bool busy_publishing;
+	uint32_t last_number;
+	struct version latest;
+	struct version *versions;
+	struct log_ring *log;
+	struct function *next;
+};
+
+/** function_settings_parse() - check a CreateFunction request's fields.
+ * @ret_why: set on -EINVAL: what is wrong, for the caller. Return: 0, -EINVAL or -ENOMEM. */
+int function_settings_parse(const json_t *root, struct function_settings *ret, const char **ret_why);
+int function_settings_copy(const struct function_settings *from, struct function_settings *ret);
+void function_settings_free(struct function_settings *s);
+
+/** function_name_ok() - 1 to 64 letters, digits, - and _: also what the file system sees. */
+bool function_name_ok(const char *name);
+
+struct function *function_new(const char *name);
+struct function *function_get(struct function *f);
+/** function_put() - NULL is legal. */
+void function_put(struct function *f);
+
+/** function_add_version() - a new version with a copy of $LATEST's settings; NULL: no memory. */
+struct version *function_add_version(struct function *f, uint32_t number);
+/** function_remove_version() - forget a version that nothing uses. */
+void function_remove_version(struct function *f, struct version *v);
+
+/** function_version() - by number; 0: $LATEST. NULL: there is none. */
+struct version *function_version(struct function *f, uint32_t number);
+/** function_newest() - the newest version that can be invoked, else $LATEST. */
+struct version *function_newest(struct function *f);
+
+/** function_log() - its log, made when first needed; NULL without memory (log_ring_add takes it). */
+struct log_ring *function_log(struct function *f);
+
+/** version_name() - "$LATEST" or the number, into @buf. Return: @buf. */
+const char *version_name(const struct version *v, char buf[16]);
+/** version_json() - its configuration as the Lambda API shows it; a new reference, or NULL. */
+json_t *version_json(const struct version *v);
+
+/* ---- all functions ---- */
+
+/** functions_first() - walk with ->next; sorted by nothing. */
+struct function *functions_first(void);
+struct function *functions_find(const char *name);
+/** functions_add() - takes over the caller's reference. */
+void functions_add(struct function *f);
+/** functions_remove() - marks it deleted and drops the store's reference. */
+void functions_remove(struct function *f);
+
+#endif

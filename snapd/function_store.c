@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* function_store.c - functions on disk */
+#include "snapd/function_store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "snapd/tree.h"
+
+enum { CONFIG_BYTES_MAX = 64 << 10 };
+
+static struct {
+	char path[PATH_MAX]; /* of STATE/functions */
+	int lock_fd;
+	int dirfd;
+} store = {.lock_fd = -1, .dirfd = -1};
+
+int store_open(const char *state_dir)
+{
+	char path[PATH_MAX];
+	CLEANUP_FD int dirfd = -1;
+
+	if ((mkdir(state_dir, 0700) && errno != EEXIST) || !realpath(state_dir, path))
+		return -errno;
+	dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return -errno;
+	store.lock_fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (store.lock_fd < 0)
+		return -errno;
+	if (flock(store.lock_fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (mkdirat(dirfd, "functions", 0700) && errno != EEXIST)
+		return -errno;
+	store.dirfd = openat(dirfd, "functions", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store.dirfd < 0)
+		return -errno;
+	if (snprintf(store.path, sizeof(store.path), "%s/functions", path) >=
+	    (int)sizeof(store.path))
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+void store_close(void)
+{
+	cleanup_fd(&store.dirfd);
+	cleanup_fd(&store.lock_fd);
+	store.dirfd = store.lock_fd = -1;
+}
+
+/* ---- config.json ----------------------------------------------------------------------------- */
+
+char *store_settings_text(const struct version *v)
+{
+	const struct function_settings *s = &v->settings;
+	json_t *root = json_pack(
+		"{s:s, s:s, s:i, s:i, s:{s:i}, s:{s:O}, s:I, s:{s:I, s:I, s:I, s:I}}", "Runtime",
+		s->runtime, "Handler", s->handler, "Timeout", (int)s->timeout_s, "MemorySize",
+		(int)s->memory_mib, "EphemeralStorage", "Size", (int)s->tmp_mib, "Environment",
+		"Variables", s->env, "ModifiedNs", (json_int_t)v->modified_ns, "Snapshot", "BootMs",
+		(json_int_t)v->snapshot.boot_ms, "CaptureMs", (json_int_t)v->snapshot.capture_ms,
+		"ResidentBytes", (json_int_t)v->snapshot.resident_bytes, "FileBytes",
+		(json_int_t)v->snapshot.file_bytes);
+	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+
+	json_decref(root);
+	return text;
+}
+
+static uint64_t get_u64(const json_t *root, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(root, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static int load_config(int dirfd, struct version *v)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct function_settings settings;
+	const char *why = "not JSON";
+	const json_t *snapshot;
+	json_t *root;
+	int ret = read_file(dirfd, "config.json", CONFIG_BYTES_MAX, &text, NULL);
+
+	if (ret)
+		return ret;
+	root = json_loads(text, 0, NULL);
+	ret = root ? function_settings_parse(root, &settings, &why) : -EINVAL;
+	if (ret) {
+		log_warn("store: %s: config.json: %s", v->function->name, why);
+		json_decref(root);
+		return ret;
+	}
+	json_decref(v->settings.env);
+	v->settings = settings;
+	v->modified_ns = get_u64(root, "ModifiedNs");
+	snapshot = json_object_get(root, "Snapshot");
+	v->snapshot = (struct version_snapshot){
+		.boot_ms = get_u64(snapshot, "BootMs"),
+		.capture_ms = get_u64(snapshot, "CaptureMs"),
+		.resident_bytes = get_u64(snapshot, "ResidentBytes"),
+		.file_bytes = get_u64(snapshot, "FileBytes"),
+	};
+	json_decref(root);
+	return 0;
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+/** Call @each for every name in a directory. The callee may remove the entry. */
+static int for_each_name(int dirfd, void (*each)(int dirfd, const char *name, void *arg), void *arg)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		int err = -errno;
+
+		cleanup_fd(&fd);
+		return err;
+	}
+	while ((entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			each(dirfd, entry->d_name, arg);
+	closedir(dir);
+	return 0;
+}
+
+static void remove_leftover(int dirfd, const char *name)
+{
+	int ret = tree_remove(dirfd, name);
+
+	if (ret)
+		log_warn("store: cannot remove leftover %s: %s", name, strerror(-ret));
+	else
+		log_info("store: removed leftover %s", name);
+}
+
+static void remove_if_dotted(int dirfd, const char *name, void *arg)
+{
+	(void)arg;
+	if (name[0] == '.')
+		remove_leftover(dirfd, name);
+}
+
+static void load_version(int dirfd, const char *name, void *arg)
+{
+	struct function *f = arg;
+	CLEANUP_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char *end;
+	unsigned long number = strtoul(name, &end, 10);
+	struct version *v;
+	struct stat st;
+
+	if (fd < 0 || *end || !number || number > FUNCTION_VERSIONS_MAX ||
+	    faccessat(fd, "config.json", F_OK, 0) ||
+	    faccessat(fd, STORE_SNAPSHOT_NAME, F_OK, 0)) {
+		remove_leftover(dirfd, name);
+		return;
+	}
+	for_each_name(fd, remove_if_dotted, NULL);
+	v = function_add_version(f, (uint32_t)number);
+	if (!v)
+		return;
+	v->state = VERSION_ACTIVE;
+	if (load_config(fd, v)) {
+		v->state = VERSION_FAILED;
+		snprintf(v->reason, sizeof(v->reason), "its config.json is damaged");
+	}
+	if (!fstatat(fd, STORE_SNAPSHOT_NAME, &st, 0)) /* recording has rewritten it since */
+		v->snapshot.file_bytes = (uint64_t)st.st_size;
+}
+
+static void load_function(int dirfd, const char *name, void *arg)
+{
+	CLEANUP_FD int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int versions = -1;
+	struct function *f;
+
+	(void)arg;
+	if (fd < 0 || !function_name_ok(name) || faccessat(fd, "config.json", F_OK, 0)) {
+		remove_leftover(dirfd, name);
+		return;
+	}
+	for_each_name(fd, remove_if_dotted, NULL);
+	f = function_new(name);
+	if (!f)
+		return;
+	if (load_config(fd, &f->latest)) { /* kept for its owner to look at, but not served */
+		log_warn("store: function %s is left out", name);
+		function_put(f);
+		return;
+	}
+	versions = openat(fd, "versions", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (versions >= 0)
+		for_each_name(versions, load_version, f);
+	functions_add(f);
+}
+
+int store_load(void)
+{
+	return for_each_name(store.dirfd, load_function, NULL);
+}
+
+/* ---- functions ------------------------------------------------------------------------------- */
+
+static int copy_code(int to_dirfd, const char *name, int from)
+{
+	CLEANUP_FD int to = -1;
+
+	if (mkdirat(to_dirfd, name, 0755))
+		return -errno;
+	to = openat(to_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0 || fchmod(to, 0755))
+		return -errno;
+	return tree_copy(from, to, STORE_CODE_BYTES_MAX);
+}
+
+static int fill_function(int dirfd, const char *settings_text, int code)
+{
+	int ret = copy_code(dirfd, "code", code);
+
+	if (!ret && mkdirat(dirfd, "versions", 0700))
+		ret = -errno;
+	if (!ret)
+		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
+					0600);
+	if (!ret && syncfs(dirfd))
+		ret = -errno;
+	return ret;
+}
+
+int store_create(const char *name, const char *settings_text, const char *code_dir)
+{
+	CLEANUP_FD int code = open(code_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int dirfd = -1;
+	char tmp[FUNCTION_NAME_MAX + 8];
+	int ret;
+
+	if (code < 0)
+		return -errno;
+	snprintf(tmp, sizeof(tmp), ".new-%s", name);
+	ret = tree_remove(store.dirfd, tmp);
+	if (ret)
+		return ret;
+	if (mkdirat(store.dirfd, tmp, 0700))
+		return -errno;
+	dirfd = openat(store.dirfd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ret = dirfd < 0 ? -errno : fill_function(dirfd, settings_text, code);
+	if (!ret && renameat2(store.dirfd, tmp, store.dirfd, name, RENAME_NOREPLACE))
+		ret = -errno;
+	if (!ret && fsync(store.dirfd))
+		ret = -errno;
+	if (ret)
+		tree_remove(store.dirfd, tmp);
+	return ret;
+}
+
+/** The old code stays whole until the new one is, then they change places. */
+static int replace_code(int dirfd, int code)
+{
+	int ret = tree_remove(dirfd, ".code");
+
+	if (!ret)
+		ret = copy_code(dirfd, ".code", code);
+	if (!ret && syncfs(dirfd))
+		ret = -errno;
+	if (!ret && renameat2(dirfd, ".code", dirfd, "code", RENAME_EXCHANGE))
+		ret = -errno;
+	tree_remove(dirfd, ".code");
+	return ret;
+}
+
+int store_update(const char *name, const char *settings_text, const char *code_dir)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, 0);
+	CLEANUP_FD int code = -1;
+	int ret = 0;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (code_dir) {
+		code = open(code_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		ret = code < 0 ? -errno : replace_code(dirfd, code);
+	}
+	if (!ret)
+		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
+					0600);
+	return ret;
+}
+
+int store_remove(const char *name)
+{
+	char tmp[FUNCTION_NAME_MAX + 8];
+
+	snprintf(tmp, sizeof(tmp), ".old-%s", name);
+	tree_remove(store.dirfd, tmp);
+	if (renameat(store.dirfd, name, store.dirfd, tmp))
+		return errno == ENOENT ? 0 : -errno;
+	fsync(store.dirfd);
+	return tree_remove(store.dirfd, tmp);
+}
+
+/* ---- versions -------------------------------------------------------------------------------- */
+
+static void version_path(const char *name, uint32_t number, char *buf, size_t size)
+{
+	if (number)
+		snprintf(buf, size, "%s/versions/%u", name, number);
+	else
+		snprintf(buf, size, "%s", name);
+}
+
+int store_version_open(const char *name, uint32_t number)
+{
+	char path[FUNCTION_NAME_MAX + 32];
+	int fd;
+
+	version_path(name, number, path, sizeof(path));
+	fd = openat(store.dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int store_code_path(const char *name, uint32_t number, char *buf, size_t size)
+{
+	char path[FUNCTION_NAME_MAX + 32];
+
+	version_path(name, number, path, sizeof(path));
+	return snprintf(buf, size, "%s/%s/code", store.path, path) < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd)
+{
+	CLEANUP_FD int from_dir = store_version_open(name, 0);
+	CLEANUP_FD int from = -1, dirfd = -1, tmp_fd = -1;
+	char path[FUNCTION_NAME_MAX + 32];
+	int ret;
+
+	if (from_dir < 0)
+		return from_dir;
+	from = openat(from_dir, "code", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (from < 0)
+		return -errno;
+	version_path(name, number, path, sizeof(path));
+	ret = tree_remove(store.dirfd, path);
+	if (ret)
+		return ret;
+	if (mkdirat(store.dirfd, path, 0700))
+		return -errno;
+	dirfd = openat(store.dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return -errno;
+	ret = copy_code(dirfd, "code", from);
+	if (ret)
+		return ret;
+	tmp_fd = openat(dirfd, STORE_SNAPSHOT_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (tmp_fd < 0)
+		return -errno;
+	*ret_dirfd = steal_fd(&dirfd);
+	*ret_tmp_fd = steal_fd(&tmp_fd);
+	return 0;
+}
+
+int store_version_install(int dirfd, int tmp_fd, const char *settings_text)
+{
+	int ret = snapshot_file_install(dirfd, tmp_fd, STORE_SNAPSHOT_TMP, STORE_SNAPSHOT_NAME);
+
+	if (!ret)
+		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
+					0600);
+	if (!ret && syncfs(dirfd))
+		ret = -errno;
+	return ret;
+}
+
+int store_version_remove(const char *name, uint32_t number)
+{
+	char path[FUNCTION_NAME_MAX + 32];
+	int fd, ret;
+
+	/* Without config.json first: whatever happens then, the next start finishes the job. */
+	fd = store_version_open(name, number);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	unlinkat(fd, "config.json", 0);
+	close(fd);
+	version_path(name, number, path, sizeof(path));
+	ret = tree_remove(store.dirfd, path);
+	return ret;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * function_store.h - functions on disk
+ *
+ *   STATE/lock                                       held while a snapd serves this directory
+ *   STATE/functions/NAME/config.json                 settings of $LATEST
+ *                       /code/                       its code
+ *                       /versions/N/config.json      written last: a version without it is none
+ *                                  /code/            the code at the time it was published
+ *                                  /snapshot.qt
+ *
+ * A function or version becomes visible by one rename. What a killed snapd left half done has no
+ * config.json or a name that begins with a dot, and is removed at the next start.
+ *
+ * All functions block; but for store_open() and store_load() they are for the worker. They return 0
+ * or -errno.
+ */
+#ifndef QUICKTHAW_SNAPD_FUNCTION_STORE_H
+#define QUICKTHAW_SNAPD_FUNCTION_STORE_H
+
+#include <stdint.h>
+
+#include "snapd/function.h"
+
+#define STORE_CODE_BYTES_MAX (250ull << 20) /* as Lambda has it, unzipped */
+#define STORE_SNAPSHOT_NAME  "snapshot.qt"
+#define STORE_SNAPSHOT_TMP   ".snapshot.qt.tmp"
+
+/** store_open() - make and lock the state directory. Return: -EBUSY: another snapd has it. */
+int store_open(const char *state_dir);
+void store_close(void);
+
+/** store_load() - clean up, then add all functions (functions_add()). */
+int store_load(void);
+
+/** store_settings_text() - settings (and snapshot figures) as config.json has them; malloc'ed. */
+char *store_settings_text(const struct version *v);
+
+/** store_create() - write a new function. @code_dir: absolute path that is copied.
+ * Return: -EEXIST when there is one of that name. */
+int store_create(const char *name, const char *settings_text, const char *code_dir);
+/** store_update() - replace settings and, unless @code_dir is NULL, the code of $LATEST. */
+int store_update(const char *name, const char *settings_text, const char *code_dir);
+/** store_remove() - a function with all its versions. */
+int store_remove(const char *name);
+
+/**
+ * store_version_prepare() - make a version's directory with a copy of the code.
+ * @ret_dirfd: the version's directory; @ret_tmp_fd: empty STORE_SNAPSHOT_TMP in it
+ */
+int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd);
+/** store_version_install() - give the snapshot its name, then write config.json. */
+int store_version_install(int dirfd, int tmp_fd, const char *settings_text);
+int store_version_remove(const char *name, uint32_t number);
+/** store_version_open() - a version's directory, 0: the function's own. Return: descriptor or -errno.
+ */
+int store_version_open(const char *name, uint32_t number);
+/** store_code_path() - absolute path of a version's code, into @buf. Does not block. */
+int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - snapd: the daemon that serves functions */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/sandbox.h"
+#include "common/util.h"
+#include "snapd/api.h"
+#include "snapd/event_loop.h"
+#include "snapd/function_store.h"
+#include "snapd/host.h"
+#include "snapd/http_api.h"
+#include "snapd/options.h"
+#include "snapd/page_in.h"
+#include "snapd/publish.h"
+#include "snapd/scheduler.h"
+#include "snapd/session.h"
+#include "snapd/shell_pool.h"
+#include "snapd/worker.h"
+
+/** struct resources - what lives as long as the daemon. */
+struct resources {
+	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd, signal_fd;
+};
+
+static bool page_in_backlog;
+
+/* ---- one turn of the loop -------------------------------------------------------------------- */
+
+static void turn(void)
+{
+	uint64_t now;
+
+	http_turn(); /* replies first: somebody waits for them */
+	page_in_backlog = page_in_work();
+	now = clock_mono_ns();
+	session_check_deadlines(now);
+	scheduler_turn(now);
+	publish_pump();
+	shell_pool_refill(scheduler_is_busy(now), now);
+}
+
+static uint64_t wait_ns(void)
+{
+	uint64_t now = clock_mono_ns(), http_ns = http_wait_ns();
+	uint64_t next = MIN(session_next_deadline_ns(), scheduler_next_ns());
+
+	next = MIN(next, shell_pool_next_ns());
+	if (page_in_backlog || next <= now)
+		return 0;
+	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
+}
+
+static void on_signal(const struct loop_event *event)
+{
+	(void)event;
+	log_info("stopping");
+	event_loop_stop();
+}
+
+static void on_shell(struct instance *inst)
+{
+	shell_pool_on_shell(inst);
+	publish_pump();
+	scheduler_pump();
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+static void block_signals(void)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int open_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		die("signalfd: %m");
+	event_loop_handle(LOOP_SIGNAL, on_signal);
+	event_loop_poll_once(LOOP_SIGNAL, 0, 0, fd);
+	return fd;
+}
+
+/** The directory of a file that is to be made: /run/quickthaw on a fresh machine. */
+static void make_parent(const char *path)
+{
+	char copy[PATH_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	if (mkdir(dirname(copy), 0755) && errno != EEXIST)
+		die("%s: %m: choose another place with --socket or --state", path);
+}
+
+static void open_store(const struct options *o)
+{
+	int ret;
+
+	make_parent(o->state);
+	ret = store_open(o->state);
+	if (ret == -EBUSY)
+		die("%s: another snapd serves from this directory: stop it, or choose another with "
+		    "--state",
+		    o->state);
+	if (!ret)
+		ret = store_load();
+	if (ret)
+		die("%s: %s: functions and snapshots are kept there: make it writable, or choose "
+		    "another with --state",
+		    o->state, strerror(-ret));
+	for (struct function *f = functions_first(); f; f = f->next)
+		shell_pool_want_class(scheduler_ram_class(&f->latest.settings));
+}
+
+static void open_files(const struct options *o, struct resources *res)
+{
+	char path[PATH_MAX + 32], state[PATH_MAX];
+	int ret;
+
+	res->vmm_fd = open(o->vmm, O_PATH | O_CLOEXEC);
+	if (res->vmm_fd < 0)
+		die("%s: %m: it runs the virtual machines: say where it is with --vmm", o->vmm);
+	snprintf(path, sizeof(path), "%s/bootstrap.py", o->runtime_dir);
+	if (access(path, R_OK))
+		die("%s: %m: it starts functions: say where it is with --runtime-dir", path);
+	ret = sandbox_dir_open(o->runtime_dir, &res->runtime_fd);
+	if (ret)
+		die("%s: %s: choose another with --runtime-dir", o->runtime_dir, strerror(-ret));
+	if (!realpath(o->state, state))
+		die("%s: %m", o->state);
+	snprintf(path, sizeof(path), "%s/root", state);
+	ret = sandbox_root_build(path, NULL, &res->root_fd);
+	if (ret)
+		die("%s: the guests' file tree: %s", path, strerror(-ret));
+	ret = sandbox_seccomp_export(SANDBOX_STAGE_GUEST, &res->seccomp_fd);
+	if (ret)
+		die("seccomp: %s: guests are not run without a filter", strerror(-ret));
+}
+
+static void start(const struct options *o, struct resources *res)
+{
+	static const struct session_hooks hooks = {.shell = on_shell, .gone = scheduler_pump};
+	const struct scheduler_params scheduler = {
+		.keep_warm_ns = o->keep_warm_s * NSEC_PER_SEC,
+		.init_timeout_ns = o->init_timeout_s * NSEC_PER_SEC,
+	};
+	struct shell_pool_params pool = {.ready_per_class = o->shells};
+	int ret;
+
+	res->kvm_fd = host_open_kvm();
+	res->uffd_fd = host_open_userfaultfd();
+	ret = event_loop_init();
+	if (ret)
+		host_die_io_uring(ret);
+	if (sandbox_init()) /* it has said why */
+		exit(2);
+	make_parent(o->socket);
+	open_store(o);
+	open_files(o, res);
+	pool.vmm_fd = res->vmm_fd;
+	pool.kvm_fd = res->kvm_fd;
+	pool.uffd_fd = res->uffd_fd;
+	pool.seccomp_fd = res->seccomp_fd;
+	ret = session_init(&hooks, res->root_fd, res->runtime_fd);
+	if (!ret)
+		ret = worker_init();
+	if (!ret)
+		ret = shell_pool_init(&pool);
+	if (!ret)
+		ret = scheduler_init(&scheduler);
+	if (ret)
+		die("start: %s", strerror(-ret));
+	publish_init(scheduler.init_timeout_ns);
+	res->signal_fd = open_signals();
+	ret = http_init(o->socket, api_route);
+	if (ret == -EADDRINUSE)
+		die("%s: another snapd serves there: stop it, or choose another with --socket",
+		    o->socket);
+	if (ret)
+		die("%s: %s: choose another place with --socket", o->socket, strerror(-ret));
+}
+
+/** Whoever still waits gets an answer. */
+static void stop_instances(void)
+{
+	for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
+		struct instance *inst = session_instance(i);
+
+		if (inst->state > INSTANCE_SPAWNING && inst->state != INSTANCE_ENDING)
+			session_stop(inst);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct options options;
+	static const struct loop_hooks hooks = {.turn = turn, .wait_ns = wait_ns};
+	struct resources res = {-1, -1, -1, -1, -1, -1, -1};
+	int ret;
+
+	log_init("snapd", NULL);
+	options_parse(&options, argc, argv);
+	mallopt(M_ARENA_MAX, 1); /* the worker allocates little: one heap is smaller */
+	block_signals();
+	start(&options, &res);
+	log_info("serving on %s", options.socket);
+	ret = event_loop_run(&hooks);
+	if (ret)
+		log_error("event loop: %s", strerror(-ret));
+	stop_instances();
+	http_finish();
+	worker_finish();
+	session_finish();
+	sandbox_finish();
+	store_close();
+	return ret ? 1 : 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* page_in.h - turn a guest fault into a filled chunk */
+#ifndef QUICKTHAW_SNAPD_PAGE_IN_H
+#define QUICKTHAW_SNAPD_PAGE_IN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapd/template.h"
+
+/** Clients have the numbers of instances. */
+#define PAGE_IN_CLIENTS_MAX 256u
+
+/**
+ * typedef page_in_fail_fn - an instance cannot go on: its memory cannot be had, or it broke the
+ * rules. Called from the loop; the callee ends the instance and detaches the client.
+ * @text: what is wrong, for people
+ */
+typedef void (*page_in_fail_fn)(uint32_t client, const char *text);
+
+/** page_in_init() - allocate all that faults will need. Return: 0 or -errno. */
+int page_in_init(page_in_fail_fn fail);
+/** page_in_finish() - at the end, or between tests; no read may be in flight. */
+void page_in_finish(void);
+
+/**
+ * page_in_attach() - serve the faults of an instance from now on.
+ * @uffd: non-blocking userfaultfd; stays the caller's until page_in_detach()
+ * @ram_base: where the instance's RAM starts in its address space
+ */
+void page_in_attach(uint32_t client, int uffd, uint64_t ram_base);
+/** page_in_use() - the template that the instance's RAM is a private mapping of. */
+void page_in_use(uint32_t client, struct template *t);
+/** page_in_detach() - no more faults, and none of its threads will be woken. Then close the uffd. */
+void page_in_detach(uint32_t client);
+
+/** struct page_in_account - what one instance has cost since page_in_use(). */
+struct page_in_account {
+	uint64_t faults;
+	uint64_t bytes_read;
+};
+struct page_in_account page_in_account(uint32_t client);
+
+/** page_in_prefetch() - start to read the working set of @t in file order, for @client. */
+void page_in_prefetch(struct template *t, uint32_t client);
+
+/** page_in_work() - once per turn of the loop: decode a part of what prefetching has read.
+ * Return: true when there is more to do, so the loop should not sleep. */
+bool page_in_work(void);
+
+/** page_in_reads() - reads in flight, of all templates. */
+unsigned page_in_reads(void);
+
+#endif

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish.c - a function becomes a version: cold boot, capture, install
+ *
+ *   PREPARING  worker: directory, copy of the code, empty temporary file
+ *   SHELL      until the pool has one
+ *   BOOTING    the runtime initialises until it asks for work
+ *   CAPTURING  the vmm writes the snapshot
+ *   INSTALLING worker: fsync, rename, config.json; from here on the version exists
+ *   TRAINING   one invocation, recorded (if the caller gave an event)
+ *
+ * The version's state is Pending meanwhile, and its stage says where it is. When a step fails,
+ * everything that was made is removed and the caller is told; older versions are not touched.
+ */
+#include "snapd/publish.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "snapd/function_store.h"
+#include "snapd/outcome.h"
+#include "snapd/runtime.h"
+#include "snapd/scheduler.h"
+#include "snapd/session.h"
+#include "snapd/shell_pool.h"
+#include "snapd/version_open.h"
+#include "snapd/worker.h"
+
+enum publish_stage {
+	PUBLISH_PREPARING,
+	PUBLISH_SHELL,
+	PUBLISH_BOOTING,
+	PUBLISH_CAPTURING,
+	PUBLISH_INSTALLING,
+	PUBLISH_TRAINING,
+	PUBLISH_REMOVING,
+	PUBLISH_STAGE_COUNT
+};
+
+static const char *const stage_names[] = {
+	[PUBLISH_PREPARING] = "preparing",   [PUBLISH_SHELL] = "waiting for a shell",
+	[PUBLISH_BOOTING] = "booting",	     [PUBLISH_CAPTURING] = "capturing",
+	[PUBLISH_INSTALLING] = "installing", [PUBLISH_TRAINING] = "training",
+	[PUBLISH_REMOVING] = "removing",
+};
+static_assert(ARRAY_SIZE(stage_names) == PUBLISH_STAGE_COUNT, "a name for each stage");
+
+struct publish {
+	struct work work;
+	enum publish_stage stage;
+	struct function *function; /* a reference */
+	struct version *version;
+	char name[FUNCTION_NAME_MAX + 1];
+	uint32_t number;
+	char *settings_text;
+	char *train;
+	size_t train_bytes;
+	bool trained;
+	int dirfd, tmp_fd;
+	int err;
+	publish_done_fn done;
+	void *arg;
+	unsigned status;
+	const char *error_type;
+	char text[OUTCOME_TEXT_MAX];
+	struct publish *next;
+};
+
+static struct {
+	struct publish *all;
+	uint64_t init_timeout_ns;
+} publishing;
+
+void publish_init(uint64_t init_timeout_ns)
+{
+	publishing.init_timeout_ns = init_timeout_ns;
+}
+
+static void enter_stage(struct publish *p, enum publish_stage stage)
+{
+	p->stage = stage;
+	p->version->stage = stage_names[stage];
+	log_debug("publish %s:%u: %s", p->name, p->number, stage_names[stage]);
+}
+
+static void queue_work(struct publish *p, void (*run)(struct work *), void (*done)(struct work *))
+{
+	p->work = (struct work){.run = run, .done = done};
+	worker_queue(&p->work);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void publish_free(struct publish *p)
+{
+	struct publish **at = &publishing.all;
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	p->function->busy_publishing = false;
+	function_put(p->function);
+	cleanup_fd(&p->dirfd);
+	cleanup_fd(&p->tmp_fd);
+	free(p->settings_text);
+	free(p->train);
+	free(p);
+}
+
+static void remove_run(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	store_version_remove(p->name, p->number);
+}
+
+static void remove_done(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	function_remove_version(p->function, p->version);
+	p->version = NULL;
+	p->done(p->arg, NULL, p->status, p->error_type, p->text);
+	publish_free(p);
+}
+
+static void publish_fail(struct publish *p, unsigned status, const char *type, const char *text)
+{
+	p->status = status;
+	p->error_type = type;
+	if (text != p->text)
+		snprintf(p->text, sizeof(p->text), "%s", text);
+	log_warn("publish %s:%u: %s: %s", p->name, p->number, stage_names[p->stage], p->text);
+	p->version->state = VERSION_FAILED;
+	snprintf(p->version->reason, sizeof(p->version->reason), "%.255s", p->text);
+	enter_stage(p, PUBLISH_REMOVING);
+	queue_work(p, remove_run, remove_done);
+}
+
+static void fail_errno(struct publish *p, int err)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s: %s", stage_names[p->stage], strerror(-err));
+	publish_fail(p, 500, err == -ENOSPC ? "CodeStorageExceededException" : "ServiceException",
+		     text);
+}
+
+static void publish_succeed(struct publish *p)
+{
+	p->version->stage = "";
+	p->done(p->arg, p->version, 201, NULL, NULL);
+	publish_free(p);
+}
+
+/* ---- TRAINING -------------------------------------------------------------------------------- */
+
+static void on_trained(struct invocation *inv, const struct invocation_outcome *out)
+{
+	struct publish *p = invocation_arg(inv);
+
+	if (out->status != 200 || out->function_error)
+		log_warn("publish %s:%u: the training event failed: %.*s", p->name, p->number,
+			 (int)MIN(out->payload_bytes, (size_t)300), (const char *)out->payload);
+	p->trained = true; /* publish_pump() waits for the end of its recording */
+}
+
+static void train(struct publish *p)
+{
+	struct invocation_request request = {
+		.version = p->version,
+		.payload = p->train,
+		.payload_bytes = p->train_bytes,
+		.client_context = "",
+		.trace_id = "",
+		.force = START_RESIDENT, /* an instance of its own, that ends afterwards */
+		.done = on_trained,
+		.arg = p,
+	};
+
+	enter_stage(p, PUBLISH_TRAINING);
+	if (scheduler_invoke(&request))
+		publish_succeed(p); /* too busy: the first invocation will be recorded */
+}
+
+/* ---- INSTALLING ------------------------------------------------------------------------------ */
+
+static void install_run(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	p->err = store_version_install(p->dirfd, p->tmp_fd, p->settings_text);
+}
+
+static void install_done(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	if (p->err) {
+		fail_errno(p, p->err);
+		return;
+	}
+	cleanup_fd(&p->tmp_fd);
+	p->tmp_fd = -1;
+	if (p->function->deleted) {
+		publish_fail(p, 404, "ResourceNotFoundException", "the function was deleted");
+		return;
+	}
+	p->version->state = VERSION_ACTIVE;
+	log_info("publish %s:%u: boot %llu ms, capture %llu ms, %llu KiB in use, file of %llu KiB",
+		 p->name, p->number, (unsigned long long)p->version->snapshot.boot_ms,
+		 (unsigned long long)p->version->snapshot.capture_ms,
+		 (unsigned long long)p->version->snapshot.resident_bytes >> 10,
+		 (unsigned long long)p->version->snapshot.file_bytes >> 10);
+	if (p->train)
+		train(p);
+	else
+		publish_succeed(p);
+}
+
+/* ---- BOOTING, CAPTURING ---------------------------------------------------------------------- */
+
+static char *make_metadata(const struct publish *p)
+{
+	struct utsname host;
+	json_t *root;
+	char *text;
+
+	uname(&host);
+	root = json_pack("{s:s, s:I, s:s, s:s, s:i, s:s, s:I}", "function", p->name, "version",
+			 (json_int_t)p->number, "runtime", p->version->settings.runtime, "handler",
+			 p->version->settings.handler, "memory_mib",
+			 (int)p->version->settings.memory_mib, "host_kernel", host.release,
+			 "created_s", (json_int_t)(clock_real_ns() / NSEC_PER_SEC));
+	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	json_decref(root);
+	return text;
+}
+
+static void on_ready(struct instance *inst, const struct proto_ready *ready)
+{
+	struct publish *p = inst->owner;
+	CLEANUP_FREE char *metadata = make_metadata(p);
+
+	p->version->snapshot.boot_ms = ready->init_ns / 1000000;
+	enter_stage(p, PUBLISH_CAPTURING);
+	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}"))
+		publish_fail(p, 500, "ServiceException", "the vmm does not read");
+}
+
+static void on_captured(struct instance *inst, const struct proto_captured *captured)
+{
+	struct publish *p = inst->owner;
+	struct version_snapshot *s = &p->version->snapshot;
+
+	inst->owner = NULL;
+	if (captured->error) {
+		fail_errno(p, captured->error);
+	} else {
+		s->capture_ms = captured->capture_ns / 1000000;
+		s->resident_bytes = captured->resident_pages * PAGE_BYTES;
+		s->file_bytes = captured->file_bytes;
+		p->settings_text = store_settings_text(p->version);
+		enter_stage(p, PUBLISH_INSTALLING);
+		if (p->settings_text)
+			queue_work(p, install_run, install_done);
+		else
+			fail_errno(p, -ENOMEM);
+	}
+	session_end(inst);
+}
+
+/** Its own error is the user's to see, as JSON text in the message. */
+static void on_failed(struct instance *inst, const struct session_failure *failure)
+{
+	struct publish *p = inst->owner;
+	struct invocation_outcome out = {0};
+	char buf[OUTCOME_TEXT_MAX];
+
+	inst->owner = NULL;
+	outcome_of_failure(failure, "publish", p->version->settings.timeout_s,
+			   p->stage == PUBLISH_BOOTING, buf, &out);
+	snprintf(p->text, sizeof(p->text), "%.*s",
+		 (int)MIN(out.payload_bytes, sizeof(p->text) - 1), (const char *)out.payload);
+	log_ring_add(function_log(p->function), "init", failure->text, failure->text_bytes);
+	if (out.function_error)
+		publish_fail(p, 400, "SnapStartException", p->text);
+	else
+		publish_fail(p, out.status, out.error_type, failure->kind == SESSION_FAILED_STOPPED ?
+								     "stopped" :
+								     p->text);
+}
+
+static const struct session_events publish_events = {
+	.ready = on_ready,
+	.captured = on_captured,
+	.failed = on_failed,
+};
+
+static void boot(struct publish *p, struct instance *inst)
+{
+	const struct function_settings *s = &p->version->settings;
+	struct runtime_command command;
+	int ret = runtime_command_make(p->version, &command);
+
+	session_adopt(inst, p->version, p, &publish_events);
+	if (ret)
+		session_end(inst);
+	else
+		ret = session_boot(inst, command.argv, (const char *const *)command.envp,
+				   MIB(s->memory_mib), MIB(s->tmp_mib),
+				   publishing.init_timeout_ns);
+	runtime_command_free(&command);
+	if (ret)
+		fail_errno(p, ret);
+}
+
+/* ---- PREPARING ------------------------------------------------------------------------------- */
+
+static void prepare_run(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	p->err = store_version_prepare(p->name, p->number, &p->dirfd, &p->tmp_fd);
+}
+
+static void on_code_opened(struct version *v, const char *text)
+{
+	struct publish *p = publishing.all;
+
+	while (p && p->version != v)
+		p = p->next;
+	if (!p)
+		return;
+	if (text) {
+		publish_fail(p, 500, "ServiceException", text);
+		return;
+	}
+	enter_stage(p, PUBLISH_SHELL);
+	publish_pump();
+}
+
+static void prepare_done(struct work *work)
+{
+	struct publish *p = container_of(work, struct publish, work);
+
+	if (!p->err)
+		p->err = version_open(p->version, false, on_code_opened);
+	if (p->err)
+		fail_errno(p, p->err);
+}
+
+int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
+		  void *arg)
+{
+	struct publish *p = f->busy_publishing ? NULL : calloc(1, sizeof(*p));
+
+	if (p)
+		p->version = function_add_version(f, f->last_number + 1);
+	if (!p || !p->version) {
+		free(p);
+		free(train);
+		return f->busy_publishing ? -EBUSY : -ENOMEM;
+	}
+	f->busy_publishing = true;
+	p->function = function_get(f);
+	p->number = p->version->number;
+	snprintf(p->name, sizeof(p->name), "%s", f->name);
+	p->train = train;
+	p->train_bytes = train_bytes;
+	p->dirfd = p->tmp_fd = -1;
+	p->done = done;
+	p->arg = arg;
+	p->next = publishing.all;
+	publishing.all = p;
+	enter_stage(p, PUBLISH_PREPARING);
+	queue_work(p, prepare_run, prepare_done);
+	return 0;
+}
+
+void publish_pump(void)
+{
+	struct publish *next;
+
+	for (struct publish *p = publishing.all; p; p = next) {
+		struct instance *inst;
+
+		next = p->next;
+		if (p->stage == PUBLISH_TRAINING && p->trained && !p->version->recording) {
+			publish_succeed(p);
+		} else if (p->stage == PUBLISH_SHELL && p->function->deleted) {
+			publish_fail(p, 404, "ResourceNotFoundException",
+				     "the function was deleted");
+		} else if (p->stage == PUBLISH_SHELL) {
+			inst = shell_pool_take(scheduler_ram_class(&p->version->settings));
+			if (inst) {
+				enter_stage(p, PUBLISH_BOOTING);
+				boot(p, inst);
+			}
+		}
+	}
+}

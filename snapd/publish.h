@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* publish.h - a function becomes a version: cold boot, capture, install */
+#ifndef QUICKTHAW_SNAPD_PUBLISH_H
+#define QUICKTHAW_SNAPD_PUBLISH_H
+
+#include <stddef.h>
+
+#include "snapd/function.h"
+
+/**
+ * typedef publish_done_fn - the end of a publication.
+ * @v: the new version, or NULL
+ * @status, @error_type, @text: for the caller when there is none: of HTTP, exception, what happened
+ */
+typedef void (*publish_done_fn)(void *arg, struct version *v, unsigned status,
+				const char *error_type, const char *text);
+
+void publish_init(uint64_t init_timeout_ns);
+
+/**
+ * publish_start() - make the next version of @f.
+ * @train: event to invoke it with once, so that its working set is known; malloc'ed, taken over; NULL:
+ *	the first invocation will be recorded
+ * Return: 0, -EBUSY while one is under way, or -ENOMEM; @done is not called then.
+ */
+int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
+		  void *arg);
+
+/** publish_pump() - something has changed: a shell may be there, a recording may be over. */
+void publish_pump(void);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* scheduler.h - which instance serves an invocation, and how it is started */
+#ifndef QUICKTHAW_SNAPD_SCHEDULER_H
+#define QUICKTHAW_SNAPD_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snapd/function.h"
+
+enum { INVOCATIONS_MAX = 256, REQUEST_ID_CHARS = 36, TRACE_ID_MAX = 255 };
+
+/** How an instance came to serve an invocation. */
+enum start_kind {
+	START_ANY,
+	START_WARM,	/**< it was running already */
+	START_RESIDENT, /**< restored, working set in RAM */
+	START_COLD,	/**< restored from the file */
+	START_BOOT,	/**< booted, without a snapshot */
+	START_KIND_COUNT
+};
+/** Names in replies: "warm", "resident-restore", "cold-restore", "cold-boot". */
+extern const char *const start_kind_names[START_KIND_COUNT];
+
+/** struct invocation_outcome - how it went. Pointers are valid during the call. */
+struct invocation_outcome {
+	unsigned status;	/**< of HTTP: 200 when the function was reached */
+	const char *error_type; /**< exception of the API when status is not 200, else NULL */
+	bool function_error;	/**< payload is an error of the function's */
+	const void *payload;
+	size_t payload_bytes;
+	enum start_kind start;
+	int pid;
+	uint64_t faults, bytes_read, exits;
+	uint64_t queue_ns; /**< until an instance was found */
+	uint64_t restore_ns, run_ns, init_ns;
+	uint64_t total_ns;
+};
+
+struct invocation;
+typedef void (*invocation_done_fn)(struct invocation *inv, const struct invocation_outcome *out);
+
+/**
+ * struct invocation_request - what is wanted. Payload and context stay the caller's and valid until
+ * @done, which is called exactly once, perhaps before scheduler_invoke() returns.
+ */
+struct invocation_request {
+	struct version *version;
+	const void *payload;
+	size_t payload_bytes;
+	const char *client_context; /**< "" for none */
+	const char *trace_id;	    /**< "" for none; copied */
+	enum start_kind force;
+	bool keep; /**< a forced start's instance is kept for others afterwards */
+	invocation_done_fn done;
+	void *arg;
+};
+
+/** struct scheduler_params - times in nanoseconds. */
+struct scheduler_params {
+	uint64_t keep_warm_ns;
+	uint64_t init_timeout_ns;
+};
+
+int scheduler_init(const struct scheduler_params *params);
+
+/** scheduler_invoke() - Return: 0, or -EBUSY when INVOCATIONS_MAX are under way (done not called).
+ */
+int scheduler_invoke(const struct invocation_request *request);
+const char *invocation_request_id(const struct invocation *inv);
+void *invocation_arg(const struct invocation *inv);
+
+/** scheduler_pump() - something has changed: start what waits, if it can be. */
+void scheduler_pump(void);
+/** scheduler_turn() - once per turn of the loop. */
+void scheduler_turn(uint64_t now_ns);
+uint64_t scheduler_next_ns(void);
+/** scheduler_is_busy() - a restore is under way, or was begun a moment ago. */
+bool scheduler_is_busy(uint64_t now_ns);
+
+/** scheduler_end_instances() - of one function: it is being deleted. */
+void scheduler_end_instances(const struct function *f);
+
+/** scheduler_ram_class() - size class of the shells that can run a version, or -errno. */
+int scheduler_ram_class(const struct function_settings *s);
+
+struct scheduler_stats {
+	uint64_t starts[START_KIND_COUNT];
+	uint64_t errors;
+	unsigned under_way;
+};
+extern struct scheduler_stats scheduler_stats;
+
+#endif

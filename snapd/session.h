@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.h - one instance from its jail's start to its end, over the control socket */
+#ifndef QUICKTHAW_SNAPD_SESSION_H
+#define QUICKTHAW_SNAPD_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/sandbox.h"
+#include "include/snapd_proto.h"
+#include "snapd/function.h"
+#include "snapd/page_in.h"
+#include "snapd/template.h"
+#include "snapd/worker.h"
+
+#define INSTANCES_MAX PAGE_IN_CLIENTS_MAX
+
+/** See session.c for the diagram. */
+enum instance_state {
+	INSTANCE_FREE,
+	INSTANCE_SPAWNING,
+	INSTANCE_SHELL,
+	INSTANCE_BOOTING,
+	INSTANCE_READY,
+	INSTANCE_CAPTURING,
+	INSTANCE_RESTORING,
+	INSTANCE_INVOKING,
+	INSTANCE_TRACING,
+	INSTANCE_IDLE,
+	INSTANCE_ENDING,
+	INSTANCE_STATE_COUNT
+};
+extern const char *const instance_state_names[INSTANCE_STATE_COUNT];
+
+/** Why an instance ended while it had work; the first ones are enum proto_failure. */
+enum session_failure_kind {
+	SESSION_FAILED_TIMEOUT = 100, /**< its time was over */
+	SESSION_FAILED_LOST,	      /**< the vmm is gone, or broke the rules */
+	SESSION_FAILED_STOPPED,	      /**< ended from here: shutdown, or its function was deleted */
+};
+
+/** struct session_failure - text is for people, or Lambda error JSON for INIT and RESTORE. */
+struct session_failure {
+	int kind;
+	int code;
+	const char *text;
+	size_t text_bytes;
+};
+
+/** struct session_result - an answer. @payload is valid during the call. */
+struct session_result {
+	enum proto_result_kind kind;
+	const void *payload;
+	size_t payload_bytes;
+	uint64_t run_ns;
+	uint64_t restore_ns;
+	uint64_t resident_pages;
+	uint64_t exits;
+};
+
+struct instance;
+
+/**
+ * struct session_events - what the owner of an instance is told. NULL: not expected, a breach.
+ * @ready: READY came after BOOT (state READY)
+ * @captured: state READY again
+ * @result: state IDLE, unless the callee moves on
+ * @working_set: state IDLE again; @fd is closed after the call
+ * @failed: the instance had work and has failed; it is ENDING. Told once.
+ */
+struct session_events {
+	void (*ready)(struct instance *inst, const struct proto_ready *ready);
+	void (*captured)(struct instance *inst, const struct proto_captured *captured);
+	void (*result)(struct instance *inst, const struct session_result *result);
+	void (*working_set)(struct instance *inst, int fd, uint64_t template_pages);
+	void (*failed)(struct instance *inst, const struct session_failure *failure);
+};
+
+/** struct session_call - one invocation as INVOKE wants it. All strings NUL-terminated. */
+struct session_call {
+	const char *request_id;
+	const char *arn;
+	const char *trace_id;
+	const char *client_context;
+	const void *payload;
+	size_t payload_bytes;
+	uint64_t timeout_ns;
+};
+
+/**
+ * struct instance - one vmm process and what it is to us.
+ * @slot: its number everywhere: page_in client, tag of its events
+ * @generation: of its slot; events of an earlier one are dropped
+ * @ram_mib: size class of its RAM
+ * @owner, @events: who has it; both NULL in the pool
+ * @function, @version: what it runs; holds a reference to the function
+ * @template: what its RAM is a private mapping of, or NULL; holds a reference
+ * @deadline_ns: when it will be ended if nothing happens; UINT64_MAX: never
+ */
+struct instance {
+	enum instance_state state;
+	uint32_t slot;
+	uint32_t generation;
+	char id[SANDBOX_ID_MAX + 1];
+	uint32_t ram_mib;
+	int control;
+	int uffd;
+	uint64_t ram_base;
+	uint64_t cpu_features[8];
+	uint64_t deadline_ns;
+	void *owner;
+	const struct session_events *events;
+	struct function *function;
+	struct version *version;
+	struct template *template;
+	char request_id[48];
+	uint64_t invocations;
+	bool single_use; /**< ends when it is idle: its start was forced, for measuring */
+	uint64_t spawned_ns, changed_ns;
+	struct sandbox_child child;
+	struct work reap;
+	/* Being spawned: valid until the spawner is done. */
+	struct sandbox_job job;
+	int child_end;
+	char ram_text[16];
+	const char *argv[8];
+};
+
+/**
+ * struct session_hooks - what the table of instances tells the rest.
+ * @shell: an instance came into state SHELL
+ * @gone: a slot is free again, or an instance is about to be: there may be room now
+ */
+struct session_hooks {
+	void (*shell)(struct instance *inst);
+	void (*gone)(void);
+};
+
+int session_init(const struct session_hooks *hooks, int root_fd, int runtime_fd);
+/** session_finish() - end and reap all; blocks until they are gone. */
+void session_finish(void);
+
+/** session_new() - a free slot, or NULL. Its state is SPAWNING. */
+struct instance *session_new(void);
+/** session_spawned() - the jail runs: listen to it. */
+void session_spawned(struct instance *inst, int control);
+/** session_spawn_failed() - there will be no such instance. */
+void session_spawn_failed(struct instance *inst);
+
+/** session_instance() - by slot, for walks: every slot, FREE ones too. */
+struct instance *session_instance(uint32_t slot);
+unsigned session_count(enum instance_state state);
+
+/** session_boot() - SHELL to BOOTING. @argv, @envp: NULL-terminated. Return: 0 or -errno. */
+int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
+		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns);
+/** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once. Return: 0 or -errno; on error
+ * the instance is ENDING. */
+int session_restore(struct instance *inst, struct template *t, const struct session_call *call);
+/** session_invoke() - IDLE or READY to INVOKING. Return as above. */
+int session_invoke(struct instance *inst, const struct session_call *call);
+/** session_capture() - READY to CAPTURING. @fd: empty file; @metadata: JSON. Return as above. */
+int session_capture(struct instance *inst, int fd, const char *metadata);
+/** session_trace() - IDLE to TRACING. Return: 0 or -errno; on error the instance stays IDLE. */
+int session_trace(struct instance *inst);
+/** session_adopt() - before BOOT or RESTORE: whose code it will run. */
+void session_adopt(struct instance *inst, struct version *v, void *owner,
+		   const struct session_events *events);
+/** session_idle_until() - an IDLE instance ends at this time. */
+void session_idle_until(struct instance *inst, uint64_t deadline_ns);
+/** session_end() - whatever it does; its owner is not told. */
+void session_end(struct instance *inst);
+/** session_stop() - the same, but an owner who waits for something is told (STOPPED). */
+void session_stop(struct instance *inst);
+
+/** session_next_deadline_ns(), session_check_deadlines(): for the loop. */
+uint64_t session_next_deadline_ns(void);
+void session_check_deadlines(uint64_t now_ns);
+
+#endif

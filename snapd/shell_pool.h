@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shell_pool.h - jailed microVMs made ahead of time, waiting for a snapshot or a program */
+#ifndef QUICKTHAW_SNAPD_SHELL_POOL_H
+#define QUICKTHAW_SNAPD_SHELL_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snapd/session.h"
+
+enum { SHELL_POOL_CLASSES = 5 };
+
+/** struct shell_pool_params - what a shell is made of. Descriptors stay the caller's. */
+struct shell_pool_params {
+	unsigned ready_per_class; /**< how many to keep of each class that is in use */
+	int vmm_fd;
+	int kvm_fd;
+	int uffd_fd;	/**< /dev/userfaultfd */
+	int seccomp_fd;
+};
+
+int shell_pool_init(const struct shell_pool_params *params);
+
+/** shell_pool_class() - the size class for so much guest RAM, or -ERANGE. */
+int shell_pool_class(uint64_t ram_mib);
+/** shell_pool_want_class() - functions of this class exist: keep shells ready. */
+void shell_pool_want_class(int class);
+
+/** shell_pool_take() - a shell of this class, or NULL: none is ready; one is being made then, and
+ * the hook session_hooks.shell will tell. */
+struct instance *shell_pool_take(int class);
+
+/** shell_pool_refill() - once per turn of the loop. @busy: an invocation is under way, so make only
+ * what somebody waits for. */
+void shell_pool_refill(bool busy, uint64_t now_ns);
+/** shell_pool_next_ns() - when refilling should be tried again, UINT64_MAX: nothing is missing. */
+uint64_t shell_pool_next_ns(void);
+
+/** shell_pool_on_shell() - HELLO arrived. */
+void shell_pool_on_shell(struct instance *inst);
+/** shell_pool_ready() - shells of a class that are ready. */
+unsigned shell_pool_ready(int class);
+unsigned shell_pool_target(int class);
+
+#endif

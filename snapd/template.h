@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* template.h - the memory of one snapshot on this host: a memfd that page_in fills */
+#ifndef QUICKTHAW_SNAPD_TEMPLATE_H
+#define QUICKTHAW_SNAPD_TEMPLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/util.h"
+#include "snapshot-format/snapshot.h"
+
+/** A chunk that is not being read; else entries of template.chunk_read are a read's number. */
+#define TEMPLATE_NO_READ UINT8_MAX
+
+/**
+ * struct template_file - the file behind a template: goes away as one, when it is replaced.
+ * @serial: no two have the same in the life of this process
+ */
+struct template_file {
+	uint64_t serial;
+	int fd;	       /**< through the page cache; the reader's */
+	int direct_fd; /**< past the page cache, or -1 where the file system cannot */
+	struct snapshot_reader *reader;
+	uint8_t *chunk_read;	/**< by chunk: the read in flight which covers it */
+	int state_fd;		/**< memfd: STATE section, then populate runs (RESTORE) */
+	uint64_t state_bytes;
+	uint32_t populate_count;
+};
+
+/**
+ * struct template - memory and file of one version's snapshot.
+ * @refs: the version's, one per instance and one per read in flight; the loop's thread counts
+ * @resident: one bit a page: the memfd has its contents
+ * @prefetch_next, @prefetch_end: chunks of the hot extent which are still to be asked for
+ * @prefetch_client: the instance that set the prefetch off, for its account
+ * @recording: write down in which order pages are asked for; bring in nothing else
+ * @order: pages as they were asked for, while recording
+ */
+struct template {
+	char name[160];
+	unsigned refs;
+	int memfd;
+	uint64_t pages;
+	uint64_t *resident;
+	uint64_t resident_pages;
+	bool working_set_resident;
+	struct template_file *file;
+	struct template_file *next_file; /**< to take over when no read is in flight */
+	unsigned reads;			 /**< in flight */
+	uint32_t prefetch_next, prefetch_end;
+	uint32_t prefetch_client;
+	bool recording;
+	uint32_t *order;
+	uint32_t order_count;
+	uint64_t bytes_read;
+	uint64_t chunks_decoded;
+};
+
+/**
+ * template_file_open() - open and check a snapshot, prepare what a restore hands over. Blocks.
+ * @dirfd, @path: the file; @name: how errors name it
+ * @drop_cache: throw the file out of the page cache first (a cold start, on demand)
+ * Return: 0 or -errno with @err filled.
+ */
+int template_file_open(int dirfd, const char *path, const char *name, bool drop_cache,
+		       struct template_file **ret_file, struct snapshot_error *err);
+void template_file_free(struct template_file *file);
+
+/**
+ * template_new() - an empty template for a snapshot. Blocks.
+ * @file: becomes the template's
+ * @ret: with one reference
+ */
+int template_new(const char *name, struct template_file *file, struct template **ret);
+
+struct template *template_get(struct template *t);
+/** template_put() - NULL is legal. The last reference frees it. */
+void template_put(struct template *t);
+
+static inline bool template_has_page(const struct template *t, uint64_t page)
+{
+	return t->resident[page / 64] >> (page % 64) & 1;
+}
+
+/**
+ * template_fill() - give pages their contents. The kernel shows a page to instances whole or not at
+ * all. Return: 0 or -errno.
+ */
+int template_fill(struct template *t, uint32_t page, uint32_t count, const void *data);
+/** template_fill_zero() - the same for pages of zeros; @count at most SNAPSHOT_CHUNK_PAGES. */
+int template_fill_zero(struct template *t, uint32_t page, uint32_t count);
+
+/** template_populate_count() - runs a new instance may populate: all or, until their pages are
+ * resident, none. */
+uint32_t template_populate_count(struct template *t);
+
+/** template_has_working_set() - does the file say which pages come first? */
+bool template_has_working_set(const struct template *t);
+
+/** template_record() - start or end recording. Return: 0 or -ENOMEM. */
+int template_record(struct template *t, bool on);
+
+/**
+ * template_replace_file() - the same memory in a new order: take over @file as soon as no read of
+ * the old one is in flight. The file becomes the template's.
+ */
+void template_replace_file(struct template *t, struct template_file *file);
+/** template_settle() - called when a read has ended: do what had to wait for it. */
+void template_settle(struct template *t);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tree.c - copy and remove directory trees */
+#include "snapd/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+
+enum { DEPTH_MAX = 64 };
+
+static inline void cleanup_dir(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+#define CLEANUP_DIR __attribute__((cleanup(cleanup_dir)))
+
+/** A stream over a directory whose descriptor stays the caller's. */
+static DIR *open_stream(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+static bool is_dot(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+static int copy_file(int from, int to, const char *name, const struct stat *st)
+{
+	mode_t mode = st->st_mode & 0100 ? 0755 : 0644;
+	CLEANUP_FD int in = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_FD int out = -1;
+	ssize_t n;
+
+	if (in < 0)
+		return -errno;
+	out = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	if (out < 0)
+		return -errno;
+	do
+		n = copy_file_range(in, NULL, out, NULL, 1 << 30, 0);
+	while (n > 0);
+	if (n < 0 || fchmod(out, mode)) /* fchmod: whatever the umask is */
+		return -errno;
+	return 0;
+}
+
+static int copy_link(int from, int to, const char *name)
+{
+	char target[PATH_MAX];
+	ssize_t n = readlinkat(from, name, target, sizeof(target) - 1);
+
+	if (n < 0)
+		return -errno;
+	target[n] = '\0';
+	return symlinkat(target, to, name) ? -errno : 0;
+}
+
+static int copy_dir(int from, int to, uint64_t *left, int depth);
+
+static int copy_subdir(int from, int to, const char *name, uint64_t *left, int depth)
+{
+	CLEANUP_FD int sub_from =
+		openat(from, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_FD int sub_to = -1;
+
+	if (sub_from < 0 || mkdirat(to, name, 0755))
+		return -errno;
+	sub_to = openat(to, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (sub_to < 0 || fchmod(sub_to, 0755))
+		return -errno;
+	return copy_dir(sub_from, sub_to, left, depth + 1);
+}
+
+static int copy_entry(int from, int to, const char *name, uint64_t *left, int depth)
+{
+	struct stat st;
+
+	if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return copy_subdir(from, to, name, left, depth);
+	if (S_ISLNK(st.st_mode))
+		return copy_link(from, to, name);
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	if ((uint64_t)st.st_size > *left)
+		return -EFBIG;
+	*left -= (uint64_t)st.st_size;
+	return copy_file(from, to, name, &st);
+}
+
+static int copy_dir(int from, int to, uint64_t *left, int depth)
+{
+	CLEANUP_DIR DIR *dir = open_stream(from);
+	struct dirent *entry;
+	int ret = 0;
+
+	if (!dir)
+		return -errno;
+	if (depth > DEPTH_MAX)
+		return -ELOOP;
+	while (!ret && (entry = readdir(dir)))
+		if (!is_dot(entry->d_name))
+			ret = copy_entry(from, to, entry->d_name, left, depth);
+	return ret;
+}
+
+int tree_copy(int from, int to, uint64_t bytes_max)
+{
+	return copy_dir(from, to, &bytes_max, 0);
+}
+
+static int remove_entry(int dirfd, const char *name, int depth)
+{
+	CLEANUP_FD int fd = -1;
+	CLEANUP_DIR DIR *dir = NULL;
+	struct dirent *entry;
+	int ret = 0;
+
+	if (!unlinkat(dirfd, name, 0))
+		return 0;
+	if (errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return -errno;
+	if (depth > DEPTH_MAX)
+		return -ELOOP;
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	dir = open_stream(fd);
+	if (!dir)
+		return -errno;
+	while (!ret && (entry = readdir(dir)))
+		if (!is_dot(entry->d_name))
+			ret = remove_entry(fd, entry->d_name, depth + 1);
+	if (!ret && unlinkat(dirfd, name, AT_REMOVEDIR))
+		ret = -errno;
+	return ret;
+}
+
+int tree_remove(int dirfd, const char *name)
+{
+	return remove_entry(dirfd, name, 0);
+}
