@@ -22,8 +22,7 @@
 enum {
 	WRITE_BYTES = 1 << 20, /* one write to the file */
 	SECTIONS = SNAPSHOT_SECTION_PAGE_INDEX + 1,
-	/* LZ4HC: 9 is where python memory stops to shrink noticeably (10 to 12 cost 4x the time).
-	 */
+	/* On interpreter memory 10 to 12 take two to five times as long and save 0.2 %. */
 	LZ4_LEVEL = 9,
 };
 

@@ -22,3 +22,21 @@ test_vm_LIBS := vmm common
 test_vm_state_LIBS := vmm common
 UNIT_TESTS += test_clock
 test_clock_LIBS := vmm common
+UNIT_TESTS += test_frame
+test_frame_LIBS := vmm common
+UNIT_TESTS += test_mm_model
+test_mm_model_LIBS := vmm common
+# The snapshot format. `test_format --golden FILE` writes the golden snapshot of this version.
+UNIT_TESTS += test_format test_format_damage
+test_format_LIBS := snapshot common
+test_format_LDLIBS := $(snapshot_lib_LDLIBS)
+test_format_damage_LIBS := snapshot common
+test_format_damage_LDLIBS := $(snapshot_lib_LDLIBS)
+UNIT_TESTS += test_mm
+test_mm_LIBS := vmm common
+UNIT_TESTS += test_elf
+test_elf_LIBS := vmm common
+# snapd: page-in with a real userfaultfd, and its parts without guests.
+UNIT_TESTS += test_snapd_page_in
+test_snapd_page_in_LIBS := snapd snapshot common
+test_snapd_page_in_LDLIBS := $(snapd_LDLIBS)
