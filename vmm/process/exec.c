@@ -27,8 +27,8 @@
 #define PIE_BASE 0x555555554000ull
 
 enum {
-	SCRIPT_DEPTH_MAX = 5,	/* Linux: binfmt_script */
-	SCRIPT_LINE_MAX = 256,	/* BINPRM_BUF_SIZE */
+	SCRIPT_DEPTH_MAX = 5,  /* Linux: binfmt_script */
+	SCRIPT_LINE_MAX = 256, /* BINPRM_BUF_SIZE */
 	ARGS_MAX = 65536,
 	STACK_ROOM = 128 * 1024 /* mapped below the arguments at start */
 };
@@ -104,7 +104,8 @@ static int open_program(struct proc *p, const char *path, struct file **ret)
 	return err;
 }
 
-/* ---- scripts ---------------------------------------------------------------------------------- */
+/* ---- scripts ----------------------------------------------------------------------------------
+ */
 
 static int args_insert(struct exec *x, size_t at, const char *text)
 {
@@ -193,7 +194,8 @@ static int resolve_scripts(struct exec *x)
 	return -ELOOP;
 }
 
-/* ---- images ------------------------------------------------------------------------------------ */
+/* ---- images ------------------------------------------------------------------------------------
+ */
 
 /** Zero memory from the end of a segment's file part to the end of its page, and map the rest. */
 static int map_bss(struct proc *p, const struct elf_segment *s, uint64_t vaddr)
@@ -244,8 +246,8 @@ static int map_image(struct proc *p, struct file *file, const struct elf_image *
 
 	if (e->pie) {
 		uint64_t bytes = span + e->align;
-		int64_t at = mm_map(p, want, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, NULL,
-				    0);
+		int64_t at =
+			mm_map(p, want, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, 0);
 
 		if (at < 0)
 			return (int)at;
@@ -308,7 +310,8 @@ static int load_program(struct exec *x)
 	return x->image->interp[0] ? load_interp(x) : 0;
 }
 
-/* ---- the first registers --------------------------------------------------------------------------- */
+/* ---- the first registers
+ * --------------------------------------------------------------------------- */
 
 static void fill_auxv(struct exec *x, struct exec_stack *s)
 {

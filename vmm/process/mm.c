@@ -54,7 +54,8 @@ const struct mm_exec *mm_exec_info(const struct proc *p)
 	return &p->mm->exec;
 }
 
-/* ---- pages of the program ---------------------------------------------------------------------- */
+/* ---- pages of the program ----------------------------------------------------------------------
+ */
 
 uint64_t mm_room(const struct proc *p)
 {
@@ -140,7 +141,8 @@ uint64_t mm_file_bytes(struct proc *p, struct file *f)
 	return (uint64_t)st.st_size;
 }
 
-/* ---- trimming ----------------------------------------------------------------------------------- */
+/* ---- trimming -----------------------------------------------------------------------------------
+ */
 
 static bool page_is_zero(const void *page)
 {
@@ -179,7 +181,8 @@ uint64_t mm_trim(struct proc *p)
 	return before - mm->program_pages;
 }
 
-/* ---- saved state --------------------------------------------------------------------------------- */
+/* ---- saved state
+ * --------------------------------------------------------------------------------- */
 
 static void exec_save(const struct mm_exec *e, struct state_writer *w)
 {

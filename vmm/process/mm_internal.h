@@ -140,7 +140,8 @@ static inline bool vma_has_shared_frames(const struct vma *v)
 	return v->flags & VMA_SHARED && v->file && v->file->ops->shared_page;
 }
 
-/* ---- page tables ------------------------------------------------------------------------------ */
+/* ---- page tables ------------------------------------------------------------------------------
+ */
 
 /** A frame is kept, but the program may not touch it (PROT_NONE). Ignored by the CPU. */
 #define PTE_HELD  (1ull << 9)
@@ -203,13 +204,14 @@ static inline bool pte_page(const struct frames *f, uint64_t pte, uint32_t *ret_
 	return true;
 }
 
-/* ---- the address space ------------------------------------------------------------------------ */
+/* ---- the address space ------------------------------------------------------------------------
+ */
 
-#define STACK_LIMIT	MIB(8)	 /* RLIMIT_STACK */
-#define STACK_GUARD	MIB(1)	 /* Linux: stack_guard_gap */
-#define STACK_TOP	GUEST_USER_GVA_MAX
-#define MMAP_GAP	MIB(128) /* Linux: the least distance of mmap_base from the stack's top */
-#define MMAP_TOP	(STACK_TOP - MMAP_GAP)
+#define STACK_LIMIT MIB(8) /* RLIMIT_STACK */
+#define STACK_GUARD MIB(1) /* Linux: stack_guard_gap */
+#define STACK_TOP   GUEST_USER_GVA_MAX
+#define MMAP_GAP    MIB(128) /* Linux: the least distance of mmap_base from the stack's top */
+#define MMAP_TOP    (STACK_TOP - MMAP_GAP)
 
 /**
  * struct mm - one address space.

@@ -49,7 +49,8 @@ static bool overlaps(const struct vma_set *s, uint64_t start, uint64_t end)
 	return i < s->count && s->v[i].start < end;
 }
 
-/* ---- mmap ------------------------------------------------------------------------------------- */
+/* ---- mmap -------------------------------------------------------------------------------------
+ */
 
 static int64_t pick_address(struct proc *p, uint64_t hint, uint64_t bytes, int flags)
 {
@@ -162,12 +163,12 @@ int64_t mm_map(struct proc *p, uint64_t addr, uint64_t bytes, int prot, int flag
 	}
 	vma_insert(p, s, &v);
 	if ((flags & MAP_LOCKED || (flags & MAP_POPULATE && !(flags & MAP_NONBLOCK))) && v.prot)
-		fault_populate(p, v.start, v.end,
-			       v.prot & PROT_WRITE ? FAULT_WRITE : FAULT_READ);
+		fault_populate(p, v.start, v.end, v.prot & PROT_WRITE ? FAULT_WRITE : FAULT_READ);
 	return at;
 }
 
-/* ---- munmap, mprotect ---------------------------------------------------------------------------- */
+/* ---- munmap, mprotect
+ * ---------------------------------------------------------------------------- */
 
 int mm_unmap(struct proc *p, uint64_t addr, uint64_t bytes)
 {
@@ -258,7 +259,8 @@ int mm_protect(struct proc *p, uint64_t addr, uint64_t bytes, int prot)
 	return stop < end ? -ENOMEM : 0;
 }
 
-/* ---- mremap -------------------------------------------------------------------------------------- */
+/* ---- mremap
+ * -------------------------------------------------------------------------------------- */
 
 struct move {
 	struct proc *p;
@@ -417,7 +419,8 @@ int64_t mm_remap(struct proc *p, uint64_t old, uint64_t old_bytes, uint64_t new_
 	return move_range(p, old, old_bytes, new_bytes, (uint64_t)at, flags & MREMAP_DONTUNMAP);
 }
 
-/* ---- brk ------------------------------------------------------------------------------------------ */
+/* ---- brk
+ * ------------------------------------------------------------------------------------------ */
 
 void mm_set_brk(struct proc *p, uint64_t start)
 {
@@ -446,7 +449,8 @@ uint64_t mm_brk(struct proc *p, uint64_t addr)
 	return addr;
 }
 
-/* ---- madvise --------------------------------------------------------------------------------------- */
+/* ---- madvise
+ * --------------------------------------------------------------------------------------- */
 
 /** What madvise does to one VMA's part [start, end). */
 static int advise_part(struct proc *p, const struct vma *v, uint64_t start, uint64_t end,

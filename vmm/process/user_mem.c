@@ -136,7 +136,8 @@ ssize_t mm_user_iov(struct proc *p, uint64_t addr, size_t n, bool write, struct 
 
 		if (!at)
 			break;
-		if (count > 0 && (uint8_t *)iov[count - 1].iov_base + iov[count - 1].iov_len == at) {
+		if (count > 0 &&
+		    (uint8_t *)iov[count - 1].iov_base + iov[count - 1].iov_len == at) {
 			iov[count - 1].iov_len += part;
 		} else {
 			if (count == max)

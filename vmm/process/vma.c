@@ -81,6 +81,8 @@ static void open_at(struct vma_set *s, uint32_t i, uint32_t n)
 
 static void close_at(struct vma_set *s, uint32_t i, uint32_t n)
 {
+	if (!n)
+		return;
 	memmove(&s->v[i], &s->v[i + n], (s->count - i - n) * sizeof(s->v[0]));
 	s->count -= n;
 }
@@ -155,8 +157,7 @@ void vma_merge(struct proc *p, struct vma_set *s, uint64_t start, uint64_t end)
 			i++;
 }
 
-uint64_t vma_gap(const struct vma_set *s, uint64_t low, uint64_t high, uint64_t bytes,
-		 bool highest)
+uint64_t vma_gap(const struct vma_set *s, uint64_t low, uint64_t high, uint64_t bytes, bool highest)
 {
 	uint32_t i;
 
@@ -208,7 +209,8 @@ bool vma_check(const struct vma_set *s)
 	return bytes == s->bytes;
 }
 
-/* ---- saved state ------------------------------------------------------------------------------ */
+/* ---- saved state ------------------------------------------------------------------------------
+ */
 
 enum { VMA_NO_FILE = UINT32_MAX, VMA_RECORD_BYTES = 8 + 8 + 8 + 4 + 4 + 4 };
 
