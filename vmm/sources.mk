@@ -12,3 +12,10 @@ vmm_SRCS += vmm/process/mm.c vmm/process/mm_map.c vmm/process/mm_report.c vmm/pr
 vmm_SRCS += vmm/process/elf.c vmm/process/exec.c vmm/process/exec_stack.c
 vmm_SRCS += vmm/process/syscall.c vmm/process/syscall_mem.c
 $(BUILD)/obj/vmm/process/syscall.o: $(BUILD)/common/syscall_names.inc
+
+vmm_SRCS += vmm/process/epoll.c vmm/process/poll.c vmm/process/timerfd.c vmm/process/signalfd.c vmm/process/syscall_event.c
+vmm_SRCS += vmm/process/net.c vmm/process/sock.c vmm/process/sock_name.c vmm/process/sock_file.c vmm/process/sock_option.c \
+	vmm/process/syscall_socket.c
+vmm_SRCS += vmm/process/vfs.c vmm/process/vfs_walk.c vmm/process/host_file.c vmm/process/tmpfs.c vmm/process/tmpfs_file.c
+vmm_SRCS += vmm/process/synth_file.c vmm/process/synth_text.c vmm/process/stdio_file.c vmm/process/pipe.c vmm/process/eventfd.c
+vmm_SRCS += vmm/process/syscall_file.c vmm/process/syscall_fd.c vmm/process/syscall_path.c vmm/process/syscall_stat.c

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "vmm/process/clock.h"
+#include "vmm/process/epoll.h"
 #include "vmm/process/file_table.h"
 #include "vmm/process/proc.h"
 #include "vmm/process/syscall.h"
@@ -25,11 +26,11 @@ enum {
 };
 
 static const struct file_ops *const ops_by_type[FILE_TYPE_COUNT] = {
-	[FILE_HOST] = &host_file_ops,	      [FILE_TMPFS] = &tmpfs_file_ops,
-	[FILE_SYNTH] = &synth_file_ops,	      [FILE_STDIO] = &stdio_file_ops,
-	[FILE_PIPE] = &pipe_file_ops,	      [FILE_EVENTFD] = &eventfd_file_ops,
-	[FILE_TIMERFD] = &timerfd_file_ops,   [FILE_SIGNALFD] = &signalfd_file_ops,
-	[FILE_EPOLL] = &epoll_file_ops,	      [FILE_SOCKET] = &socket_file_ops,
+	[FILE_HOST] = &host_file_ops,	    [FILE_TMPFS] = &tmpfs_file_ops,
+	[FILE_SYNTH] = &synth_file_ops,	    [FILE_STDIO] = &stdio_file_ops,
+	[FILE_PIPE] = &pipe_file_ops,	    [FILE_EVENTFD] = &eventfd_file_ops,
+	[FILE_TIMERFD] = &timerfd_file_ops, [FILE_SIGNALFD] = &signalfd_file_ops,
+	[FILE_EPOLL] = &epoll_file_ops,	    [FILE_SOCKET] = &socket_file_ops,
 };
 
 int files_new(struct proc *p)
@@ -37,7 +38,7 @@ int files_new(struct proc *p)
 	p->files = calloc(1, sizeof(*p->files));
 	if (!p->files)
 		return -ENOMEM;
-	p->files->next_serial = 1;
+	p->files->next_serial = 4; /* the pipes of stdio are 1 to 3 */
 	return 0;
 }
 
@@ -115,6 +116,7 @@ void file_put(struct proc *p, struct file *f)
 		ft->tail = f->prev;
 	if (ft->by_id && f->id < ft->by_id_count && ft->by_id[f->id] == f)
 		ft->by_id[f->id] = NULL;
+	epoll_forget(p, f);
 	if (f->ops->release)
 		f->ops->release(p, f);
 	free(f->path);
