@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tool.h - what the subcommands of the snapshot tool share */
+#ifndef QUICKTHAW_SNAPSHOT_TOOL_H
+#define QUICKTHAW_SNAPSHOT_TOOL_H
+
+#include <jansson.h>
+
+#include "snapshot-format/internal.h"
+
+/** Exit codes: 0 fine, 1 the file is bad (or, for diff, differs), 2 usage or the file cannot be
+ * read. */
+enum { TOOL_OK, TOOL_BAD, TOOL_USAGE };
+
+/** struct tool_file - an open snapshot. */
+struct tool_file {
+	int fd;
+	const char *path;
+	struct snapshot_reader *reader;
+};
+
+/** tool_open() - open and check a file; says on stderr what is wrong. Return: an exit code. */
+int tool_open(struct tool_file *f, const char *path, bool json);
+/** tool_close() - legal on a file that did not open. */
+void tool_close(struct tool_file *f);
+/** tool_print_json() - print and release @json. Return: an exit code. */
+int tool_print_json(json_t *json);
+/** tool_page_bytes() - bytes of all pages in chunks, uncompressed. */
+uint64_t tool_page_bytes(const struct snapshot_reader *r);
+
+int tool_info(const struct tool_file *f, bool json);
+int tool_verify(const struct tool_file *f, bool json);
+int tool_pages(const struct tool_file *f, bool json);
+int tool_diff(const struct tool_file *a, const struct tool_file *b, bool json);
+
+#endif
