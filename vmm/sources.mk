@@ -19,3 +19,9 @@ vmm_SRCS += vmm/process/net.c vmm/process/sock.c vmm/process/sock_name.c vmm/pro
 vmm_SRCS += vmm/process/vfs.c vmm/process/vfs_walk.c vmm/process/host_file.c vmm/process/tmpfs.c vmm/process/tmpfs_file.c
 vmm_SRCS += vmm/process/synth_file.c vmm/process/synth_text.c vmm/process/stdio_file.c vmm/process/pipe.c vmm/process/eventfd.c
 vmm_SRCS += vmm/process/syscall_file.c vmm/process/syscall_fd.c vmm/process/syscall_path.c vmm/process/syscall_stat.c
+
+# The jail has an empty root, so the vmm is one static file.
+vmm_MAIN := vmm/main.c
+vmm_LIBS := vmm snapshot common
+vmm_LDLIBS := -lhttp_parser -llz4 -lxxhash -lseccomp
+vmm_LDFLAGS := -static-pie
