@@ -40,3 +40,6 @@ test_elf_LIBS := vmm common
 UNIT_TESTS += test_snapd_page_in
 test_snapd_page_in_LIBS := snapd snapshot common
 test_snapd_page_in_LDLIBS := $(snapd_LDLIBS)
+UNIT_TESTS += test_snapd_parts
+test_snapd_parts_LIBS := snapd snapshot common
+test_snapd_parts_LDLIBS := $(snapd_LDLIBS)

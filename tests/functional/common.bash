@@ -125,11 +125,11 @@ start_snapd() {
 	SNAPD_DIR=${SNAPD_DIR:-$(mktemp -d "/tmp/quickthaw-test.XXXXXX")}
 	SNAPD_SOCKET=$SNAPD_DIR/snapd.sock
 	SNAPD_LOG=$SNAPD_DIR/snapd.log
-	mkdir -p "$SNAPD_DIR/state" "$SNAPD_DIR/run"
+	mkdir -p "$SNAPD_DIR/state"
 	# fd 3 is bats' own: a daemon that held it would keep bats from ending. The death signal
 	# ends snapd with the test, also when that is killed.
 	setpriv --pdeathsig TERM "$BIN/snapd" --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" \
-		--vmm "$BIN/vmm" --runtime-dir "$SNAPD_DIR/run" "$@" \
+		--vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" "$@" \
 		</dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
 	SNAPD_PID=$!
 	export SNAPD_DIR SNAPD_SOCKET SNAPD_LOG SNAPD_PID

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_snapd_page_in.c - page-in for real: a snapshot file, userfaultfd, io_uring, and threads of this
+ * process in the place of instances
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/util.h"
+#include "snapd/event_loop.h"
+#include "snapd/page_in.h"
+#include "snapd/template.h"
+
+enum { PAGES = 700, GUESTS_MAX = 24, TOUCHES_MAX = PAGES };
+
+static char dir[] = "/tmp/test_page_in.XXXXXX";
+static int dirfd_ = -1;
+
+/* ---- a snapshot whose contents tell page and offset ------------------------------------------ */
+
+/** Every 7th page is zero; every 5th does not compress. */
+static void make_page(uint32_t page, uint32_t *words)
+{
+	uint32_t x = page * 2654435761u + 1;
+
+	for (unsigned i = 0; i < PAGE_BYTES / 4; i++) {
+		x = x * 1664525 + 1013904223;
+		words[i] = page % 7 == 0 ? 0 : page % 5 == 0 ? x : page * 1024 + i / 64;
+	}
+}
+
+static bool page_is_right(uint32_t page, const void *at)
+{
+	uint32_t words[PAGE_BYTES / 4];
+
+	make_page(page, words);
+	return !memcmp(words, at, PAGE_BYTES);
+}
+
+/** Chunks of 16 pages in address order, the pages of @ws first. */
+static void write_snapshot(const char *name, const struct snapshot_ws_entry *ws, size_t ws_count)
+{
+	const struct snapshot_params params = {
+		.ram_pages = 2 * PAGES, .template_pages = PAGES, .guest_kind = 1};
+	int fd = openat(dirfd_, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	static uint32_t data[SNAPSHOT_CHUNK_PAGES][PAGE_BYTES / 4];
+	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
+	struct snapshot_writer *w;
+	static bool done[PAGES];
+	unsigned n = 0;
+
+	memset(done, 0, sizeof(done));
+	assert_int_equal(snapshot_writer_new(fd, &params, &w), 0);
+	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_STATE, "state", 5), 0);
+	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_METADATA, "{}", 2), 0);
+	if (ws_count)
+		assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_WORKING_SET, ws,
+							 ws_count * sizeof(*ws)),
+				 0);
+	for (size_t i = 0; i < ws_count; i++) {
+		done[ws[i].page] = true;
+		make_page(ws[i].page, data[0]);
+		pages[0] = ws[i].page;
+		assert_int_equal(snapshot_writer_chunk(w, pages, 1, data, true), 0);
+	}
+	for (uint32_t page = 0; page < PAGES; page++) {
+		if (!done[page]) {
+			make_page(page, data[n]);
+			pages[n++] = page;
+		}
+		if (n == SNAPSHOT_CHUNK_PAGES || (n && page == PAGES - 1)) {
+			assert_int_equal(snapshot_writer_chunk(w, pages, n, data, false), 0);
+			n = 0;
+		}
+	}
+	assert_int_equal(snapshot_writer_finish(w), 0);
+	snapshot_writer_free(w);
+	close(fd);
+}
+
+static struct template *open_template(const char *name)
+{
+	struct template_file *file;
+	struct snapshot_error err;
+	struct template *t;
+	int ret = template_file_open(dirfd_, name, name, false, &file, &err);
+
+	if (ret)
+		fail_msg("%s", err.text);
+	assert_int_equal(template_new(name, file, &t), 0);
+	return t;
+}
+
+/* ---- guests: threads which touch pages ------------------------------------------------------- */
+
+struct guest {
+	uint32_t client;
+	int uffd;
+	uint8_t *ram;
+	uint32_t touches[TOUCHES_MAX];
+	unsigned touch_count;
+	bool write;
+	pthread_t thread;
+	atomic_uint wrong;
+	atomic_bool done;
+	bool failed;
+	char why[300];
+};
+
+static struct guest *guests[PAGE_IN_CLIENTS_MAX];
+
+static void *guest_main(void *arg)
+{
+	struct guest *g = arg;
+
+	for (unsigned i = 0; i < g->touch_count; i++) {
+		uint32_t page = g->touches[i];
+		uint8_t *at = g->ram + (size_t)page * PAGE_BYTES;
+
+		if (g->write) { /* a write, then what it was copied from must be there */
+			uint8_t old = *(volatile uint8_t *)(at + 1);
+
+			*(volatile uint8_t *)at = 0xaa;
+			*(volatile uint8_t *)(at + 1) = old;
+			uint32_t words[PAGE_BYTES / 4];
+
+			make_page(page, words);
+			((uint8_t *)words)[0] = 0xaa;
+			g->wrong += memcmp(words, at, PAGE_BYTES) != 0;
+		} else {
+			g->wrong += !page_is_right(page, at);
+		}
+	}
+	g->done = true;
+	return NULL;
+}
+
+static void on_failed(uint32_t client, const char *text)
+{
+	struct guest *g = guests[client];
+
+	g->failed = true;
+	snprintf(g->why, sizeof(g->why), "%s", text);
+	page_in_detach(client);
+	/* A real instance is killed; a thread is set free: closing wakes it, then it sees zeros. */
+	close(g->uffd);
+	g->uffd = -1;
+}
+
+static int open_uffd(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd = dev < 0 ? -1 : ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+
+	if (dev >= 0)
+		close(dev);
+	if (fd < 0) {
+		print_message("userfaultfd: /dev/userfaultfd cannot be used here\n");
+		skip();
+	}
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+	return fd;
+}
+
+static struct guest *guest_start(uint32_t client, struct template *t)
+{
+	struct guest *g = calloc(1, sizeof(*g));
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	assert_non_null(g);
+	g->client = client;
+	g->uffd = open_uffd();
+	g->ram = mmap(NULL, PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, t->memfd, 0);
+	assert_true(g->ram != MAP_FAILED);
+	reg.range.start = (uintptr_t)g->ram;
+	reg.range.len = PAGES * PAGE_BYTES;
+	assert_int_equal(ioctl(g->uffd, UFFDIO_REGISTER, &reg), 0);
+	guests[client] = g;
+	page_in_attach(client, g->uffd, (uintptr_t)g->ram);
+	page_in_use(client, t);
+	return g;
+}
+
+static void guest_run(struct guest *g)
+{
+	assert_int_equal(pthread_create(&g->thread, NULL, guest_main, g), 0);
+}
+
+static void turn(void)
+{
+	bool more = page_in_work();
+
+	assert_int_equal(event_loop_turn(more ? 0 : 10000000), 0);
+}
+
+static void guest_join(struct guest *g)
+{
+	uint64_t deadline = clock_mono_ns() + 60 * NSEC_PER_SEC;
+
+	while (!g->done) {
+		turn();
+		if (clock_mono_ns() > deadline)
+			fail_msg("guest %u hangs", g->client);
+	}
+	pthread_join(g->thread, NULL);
+}
+
+static void settle(struct template *t)
+{
+	while (t->reads || page_in_work())
+		turn();
+}
+
+static void guest_free(struct guest *g)
+{
+	page_in_detach(g->client);
+	if (g->uffd >= 0)
+		close(g->uffd);
+	munmap(g->ram, PAGES * PAGE_BYTES);
+	guests[g->client] = NULL;
+	free(g);
+	event_loop_turn(0);
+}
+
+static void shuffle(uint32_t *list, unsigned n, unsigned seed)
+{
+	for (unsigned i = n - 1; i > 0; i--) {
+		unsigned j = (unsigned)rand_r(&seed) % (i + 1);
+		uint32_t swap = list[i];
+
+		list[i] = list[j];
+		list[j] = swap;
+	}
+}
+
+static void touch_all(struct guest *g, unsigned seed)
+{
+	g->touch_count = PAGES;
+	for (uint32_t i = 0; i < PAGES; i++)
+		g->touches[i] = i;
+	shuffle(g->touches, PAGES, seed);
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void test_every_page_comes_in_once(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(3, t), *second;
+
+	(void)state;
+	touch_all(g, 1);
+	guest_run(g);
+	guest_join(g);
+	settle(t);
+	assert_int_equal(g->wrong, 0);
+	assert_true(page_in_account(3).faults > 0);
+	assert_true(page_in_account(3).bytes_read > 0);
+	assert_int_equal(t->resident_pages, PAGES);
+
+	/* The next instance finds everything. */
+	second = guest_start(4, t);
+	touch_all(second, 2);
+	guest_run(second);
+	guest_join(second);
+	assert_int_equal(second->wrong, 0);
+	assert_int_equal(page_in_account(4).faults, 0);
+	guest_free(g);
+	guest_free(second);
+	template_put(t);
+}
+
+static void test_writes_stay_private(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(0, t), *second;
+
+	(void)state;
+	g->write = true;
+	touch_all(g, 3);
+	guest_run(g);
+	guest_join(g);
+	assert_int_equal(g->wrong, 0);
+	second = guest_start(1, t);
+	touch_all(second, 4);
+	guest_run(second);
+	guest_join(second);
+	assert_int_equal(second->wrong, 0);
+	settle(t);
+	guest_free(g);
+	guest_free(second);
+	template_put(t);
+}
+
+/* More threads wait than there are reads, on one template and at once. */
+static void test_many_at_once(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *list[GUESTS_MAX];
+
+	(void)state;
+	for (uint32_t i = 0; i < GUESTS_MAX; i++) {
+		list[i] = guest_start(i, t);
+		list[i]->write = i % 2;
+		touch_all(list[i], i);
+	}
+	for (uint32_t i = 0; i < GUESTS_MAX; i++)
+		guest_run(list[i]);
+	for (uint32_t i = 0; i < GUESTS_MAX; i++)
+		guest_join(list[i]);
+	settle(t);
+	for (uint32_t i = 0; i < GUESTS_MAX; i++) {
+		assert_int_equal(list[i]->wrong, 0);
+		assert_false(list[i]->failed);
+		guest_free(list[i]);
+	}
+	assert_int_equal(t->resident_pages, PAGES);
+	assert_int_equal(t->refs, 1);
+	template_put(t);
+}
+
+static void test_prefetch_fills_the_working_set(void **state)
+{
+	struct snapshot_ws_entry ws[90];
+	struct template *t;
+	struct guest *g;
+
+	(void)state;
+	for (uint32_t i = 0; i < ARRAY_SIZE(ws); i++)
+		ws[i] = (struct snapshot_ws_entry){(i * 37) % PAGES, i % 3 ? 0 : SNAPSHOT_WS_WRITTEN};
+	write_snapshot("hot", ws, ARRAY_SIZE(ws));
+	t = open_template("hot");
+	g = guest_start(9, t);
+	assert_true(template_has_working_set(t));
+	assert_int_equal(template_populate_count(t), 0);
+	page_in_prefetch(t, 9);
+	settle(t);
+	for (size_t i = 0; i < ARRAY_SIZE(ws); i++)
+		assert_true(template_has_page(t, ws[i].page));
+	assert_int_equal(t->resident_pages, ARRAY_SIZE(ws));
+	assert_true(template_populate_count(t) > 0);
+
+	/* While a prefetch of it is under way, a guest gets every page all the same. */
+	touch_all(g, 5);
+	guest_run(g);
+	guest_join(g);
+	assert_int_equal(g->wrong, 0);
+	settle(t);
+	guest_free(g);
+	template_put(t);
+}
+
+static void test_prefetch_beside_faults(void **state)
+{
+	struct template *t = open_template("hot");
+	struct guest *g = guest_start(9, t);
+
+	(void)state;
+	touch_all(g, 6);
+	guest_run(g);
+	page_in_prefetch(t, 9);
+	guest_join(g);
+	settle(t);
+	assert_int_equal(g->wrong, 0);
+	assert_int_equal(t->resident_pages, PAGES);
+	assert_int_equal(t->refs, 1);
+	guest_free(g);
+	template_put(t);
+}
+
+static void test_recording_sees_the_order_of_first_touches(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(5, t);
+
+	(void)state;
+	touch_all(g, 7);
+	g->touch_count = 123;
+	assert_int_equal(template_record(t, true), 0);
+	guest_run(g);
+	guest_join(g);
+	settle(t);
+	assert_int_equal(g->wrong, 0);
+	assert_int_equal(t->order_count, 123);
+	for (unsigned i = 0; i < 123; i++)
+		assert_int_equal(t->order[i], g->touches[i]);
+	assert_int_equal(t->resident_pages, 123);
+	assert_int_equal(template_record(t, false), 0);
+	guest_free(g);
+	template_put(t);
+}
+
+/* Same memory, other order: what was filled stays, what was not comes from the new file. */
+static void test_file_is_replaced_under_a_guest(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(6, t);
+	struct template_file *file;
+	struct snapshot_error err;
+
+	(void)state;
+	touch_all(g, 8);
+	g->touch_count = PAGES / 2;
+	guest_run(g);
+	while (!g->done && t->resident_pages < 50)
+		turn();
+	assert_int_equal(template_file_open(dirfd_, "hot", "hot", false, &file, &err), 0);
+	template_replace_file(t, file);
+	guest_join(g);
+	settle(t);
+	assert_ptr_equal(t->file, file);
+	assert_int_equal(g->wrong, 0);
+	touch_all(g, 9);
+	g->done = false;
+	guest_run(g);
+	guest_join(g);
+	settle(t);
+	assert_int_equal(g->wrong, 0);
+	guest_free(g);
+	template_put(t);
+}
+
+static void test_damaged_chunk_ends_who_needs_it(void **state)
+{
+	struct template *t = open_template("plain");
+	const struct snapshot_chunk *c =
+		snapshot_reader_chunk(t->file->reader, snapshot_reader_page_chunk(t->file->reader, 100));
+	struct guest *bad = guest_start(7, t), *good = guest_start(8, t);
+	int fd = openat(dirfd_, "plain", O_RDWR);
+	uint8_t byte;
+
+	(void)state;
+	assert_int_equal(pread(fd, &byte, 1, (off_t)c->offset + 5), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, (off_t)c->offset + 5), 1);
+	fsync(fd);
+	bad->touches[0] = 100;
+	bad->touch_count = 1;
+	guest_run(bad);
+	guest_join(bad);
+	assert_true(bad->failed);
+	assert_non_null(strstr(bad->why, "plain"));
+	assert_false(template_has_page(t, 100));
+
+	good->touch_count = 0;
+	for (uint32_t page = 0; page < PAGES; page++)
+		if (snapshot_reader_page_chunk(t->file->reader, page) !=
+		    snapshot_reader_page_chunk(t->file->reader, 100))
+			good->touches[good->touch_count++] = page;
+	guest_run(good);
+	guest_join(good);
+	settle(t);
+	assert_false(good->failed);
+	assert_int_equal(good->wrong, 0);
+
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, (off_t)c->offset + 5), 1);
+	close(fd);
+	guest_free(bad);
+	guest_free(good);
+	template_put(t);
+}
+
+static void test_shortened_file_ends_who_needs_it(void **state)
+{
+	struct template *t;
+	struct guest *g;
+
+	(void)state;
+	write_snapshot("short", NULL, 0);
+	t = open_template("short");
+	g = guest_start(7, t);
+	assert_int_equal(ftruncate(t->file->fd, 0), -1); /* it is open for reading only */
+	int fd = openat(dirfd_, "short", O_RDWR);
+
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	close(fd);
+	g->touches[0] = 600;
+	g->touch_count = 1;
+	guest_run(g);
+	guest_join(g);
+	assert_true(g->failed);
+	assert_non_null(strstr(g->why, "short"));
+	settle(t);
+	guest_free(g);
+	template_put(t);
+}
+
+static void test_stranger_addresses_are_a_breach(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(2, t);
+
+	(void)state;
+	t->pages = 10; /* as if the instance had mapped more than its template */
+	g->touches[0] = 11;
+	g->touch_count = 1;
+	guest_run(g);
+	guest_join(g);
+	assert_true(g->failed);
+	assert_non_null(strstr(g->why, "outside"));
+	t->pages = PAGES;
+	guest_free(g);
+	template_put(t);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	dirfd_ = open(dir, O_RDONLY | O_DIRECTORY);
+	write_snapshot("plain", NULL, 0);
+	if (event_loop_init()) {
+		print_message("io_uring: cannot be used here\n");
+		return -1;
+	}
+	return page_in_init(on_failed);
+}
+
+static int teardown(void **state)
+{
+	char command[100];
+
+	(void)state;
+	page_in_finish();
+	event_loop_finish();
+	close(dirfd_);
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	return system(command); /* NOLINT(cert-env33-c) */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_page_comes_in_once),
+		cmocka_unit_test(test_writes_stay_private),
+		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_prefetch_fills_the_working_set),
+		cmocka_unit_test(test_prefetch_beside_faults),
+		cmocka_unit_test(test_recording_sees_the_order_of_first_touches),
+		cmocka_unit_test(test_file_is_replaced_under_a_guest),
+		cmocka_unit_test(test_damaged_chunk_ends_who_needs_it),
+		cmocka_unit_test(test_shortened_file_ends_who_needs_it),
+		cmocka_unit_test(test_stranger_addresses_are_a_breach),
+	};
+
+	return cmocka_run_group_tests_name("page_in", tests, setup, teardown);
+}

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_snapd_parts.c - snapd's parts that need no guest: store, settings, runs, logs, errors */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "common/util.h"
+#include "snapd/base64.h"
+#include "snapd/function.h"
+#include "snapd/function_store.h"
+#include "snapd/log_ring.h"
+#include "snapd/outcome.h"
+#include "snapd/populate.h"
+#include "snapd/runtime.h"
+#include "snapd/tree.h"
+
+/* ---- populate -------------------------------------------------------------------------------- */
+
+static void test_runs_join_neighbours_of_one_kind(void **state)
+{
+	const struct snapshot_ws_entry ws[] = {
+		{9, 0}, {3, SNAPSHOT_WS_WRITTEN}, {10, 0}, {4, 0}, {2, SNAPSHOT_WS_WRITTEN}, {5, 0},
+	};
+	CLEANUP_FREE struct proto_populate *runs = NULL;
+	uint32_t count;
+
+	(void)state;
+	assert_int_equal(populate_runs(ws, ARRAY_SIZE(ws), &runs, &count), 0);
+	assert_int_equal(count, 3);
+	assert_int_equal(runs[0].page, 2);
+	assert_int_equal(runs[0].count_flags, 2 | PROTO_POPULATE_WRITE);
+	assert_int_equal(runs[1].page, 4);
+	assert_int_equal(runs[1].count_flags, 2);
+	assert_int_equal(runs[2].page, 9);
+	assert_int_equal(runs[2].count_flags, 2);
+	free(steal_ptr(runs));
+	assert_int_equal(populate_runs(NULL, 0, &runs, &count), 0);
+	assert_int_equal(count, 0);
+}
+
+/* ---- log ring -------------------------------------------------------------------------------- */
+
+static void test_log_keeps_the_newest_whole_lines(void **state)
+{
+	struct log_ring *ring = log_ring_new(1000);
+	CLEANUP_FREE char *text = NULL;
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 500; i++)
+		log_ring_printf(ring, "tag", "line %d", i);
+	assert_int_equal(log_ring_text(ring, &text, &n), 0);
+	assert_true(n > 800 && n <= 1000);
+	assert_non_null(strstr(text, "tag line 499\n"));
+	assert_null(strstr(text, "line 100\n"));
+	assert_int_equal(text[4], '-'); /* the first line is whole: it starts with a date */
+	assert_int_equal(text[n - 1], '\n');
+	log_ring_free(ring);
+}
+
+static void test_log_splits_and_cuts_lines(void **state)
+{
+	struct log_ring *ring = log_ring_new(64 << 10);
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FREE char *long_line = malloc(20000);
+	size_t n;
+
+	(void)state;
+	log_ring_add(ring, "a", "one\ntwo\n\nthree", 14);
+	memset(long_line, 'x', 20000);
+	log_ring_add(ring, "b", long_line, 20000);
+	log_ring_add(NULL, "c", "nowhere", 7);
+	assert_int_equal(log_ring_text(ring, &text, &n), 0);
+	assert_non_null(strstr(text, "a one\n"));
+	assert_non_null(strstr(text, "a two\n"));
+	assert_non_null(strstr(text, "a \n"));
+	assert_non_null(strstr(text, "a three\n"));
+	assert_true(n < 9000);
+	log_ring_free(ring);
+}
+
+/* ---- base64 ---------------------------------------------------------------------------------- */
+
+static void test_base64(void **state)
+{
+	static const char *const bad[] = {"A", "AAA", "A===", "AA=A", "A A=", "AAAA====", "%%%%"};
+	char *out = NULL;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(base64_decode("eyJhIjoxfQ==", &out, &n), 0);
+	assert_string_equal(out, "{\"a\":1}");
+	assert_int_equal(n, 7);
+	free(out);
+	assert_int_equal(base64_decode("", &out, &n), 0);
+	assert_int_equal(n, 0);
+	free(out);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(base64_decode(bad[i], &out, &n), -EINVAL);
+}
+
+/* ---- settings -------------------------------------------------------------------------------- */
+
+static int parse(const char *text, struct function_settings *s, const char **why)
+{
+	json_t *root = json_loads(text, 0, NULL);
+	int ret = function_settings_parse(root, s, why);
+
+	json_decref(root);
+	return ret;
+}
+
+static void test_settings_are_checked(void **state)
+{
+	static const struct {
+		const char *text, *why;
+	} bad[] = {
+		{"{}", "Handler"},
+		{"{\"Handler\": \"\"}", "Handler"},
+		{"{\"Handler\": \"a.b\", \"Runtime\": \"cobol\"}", "Runtime"},
+		{"{\"Handler\": \"a.b\", \"Timeout\": 0}", "Timeout"},
+		{"{\"Handler\": \"a.b\", \"Timeout\": 901}", "Timeout"},
+		{"{\"Handler\": \"a.b\", \"Timeout\": \"3\"}", "Timeout"},
+		{"{\"Handler\": \"a.b\", \"MemorySize\": -1}", "MemorySize"},
+		{"{\"Handler\": \"a.b\", \"MemorySize\": 99999}", "MemorySize"},
+		{"{\"Handler\": \"a.b\", \"EphemeralStorage\": {\"Size\": 1}}", "EphemeralStorage"},
+		{"{\"Handler\": \"a.b\", \"Environment\": {\"Variables\": {\"A\": 1}}}",
+		 "Environment"},
+		{"{\"Handler\": \"a.b\", \"Environment\": {\"Variables\": {\"A=B\": \"1\"}}}",
+		 "Environment"},
+		{"{\"Handler\": \"a\\u0000b\"}", "Handler"},
+	};
+	struct function_settings s;
+	const char *why;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		json_t *root = json_loads(bad[i].text, JSON_ALLOW_NUL, NULL);
+
+		assert_non_null(root);
+		assert_int_not_equal(function_settings_parse(root, &s, &why), 0);
+		assert_ptr_equal(strstr(why, bad[i].why), why);
+		json_decref(root);
+	}
+	assert_int_equal(parse("{\"Handler\": \"app.handler\"}", &s, &why), 0);
+	assert_string_equal(s.runtime, "python3.11");
+	assert_int_equal(s.timeout_s, 3);
+	assert_int_equal(s.memory_mib, 128);
+	assert_int_equal(s.tmp_mib, 512);
+	function_settings_free(&s);
+}
+
+static void test_names(void **state)
+{
+	char long_name[100];
+
+	(void)state;
+	memset(long_name, 'a', sizeof(long_name));
+	long_name[64] = '\0';
+	assert_true(function_name_ok(long_name));
+	long_name[64] = 'a';
+	long_name[65] = '\0';
+	assert_false(function_name_ok(long_name));
+	assert_true(function_name_ok("hello-python_3"));
+	assert_false(function_name_ok(""));
+	assert_false(function_name_ok("../etc"));
+	assert_false(function_name_ok(".new-x"));
+	assert_false(function_name_ok("a/b"));
+}
+
+/* ---- runtime --------------------------------------------------------------------------------- */
+
+static bool has_env(const struct runtime_command *c, const char *text)
+{
+	for (int i = 0; i < c->envc; i++)
+		if (!strcmp(c->envp[i], text))
+			return true;
+	return false;
+}
+
+static void test_environment(void **state)
+{
+	struct function *f = function_new("hello");
+	struct runtime_command c;
+	struct version *v;
+	const char *why;
+
+	(void)state;
+	assert_int_equal(parse("{\"Handler\": \"app.handler\", \"Environment\": {\"Variables\": "
+			       "{\"STAGE\": \"x=y\", \"LANG\": \"C\", \"_HANDLER\": \"evil\", "
+			       "\"AWS_LAMBDA_RUNTIME_API\": \"evil\"}}}",
+			       &f->latest.settings, &why),
+			 0);
+	v = function_add_version(f, 3);
+	assert_int_equal(runtime_command_make(v, &c), 0);
+	assert_string_equal(c.argv[0], "/usr/bin/python3");
+	assert_true(has_env(&c, "_HANDLER=app.handler"));
+	assert_true(has_env(&c, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001"));
+	assert_true(has_env(&c, "AWS_LAMBDA_FUNCTION_NAME=hello"));
+	assert_true(has_env(&c, "AWS_LAMBDA_FUNCTION_VERSION=3"));
+	assert_true(has_env(&c, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start"));
+	assert_true(has_env(&c, "STAGE=x=y"));
+	assert_true(has_env(&c, "LANG=C"));
+	assert_false(has_env(&c, "LANG=C.UTF-8"));
+	assert_false(has_env(&c, "_HANDLER=evil"));
+	runtime_command_free(&c);
+	assert_int_equal(runtime_command_make(&f->latest, &c), 0);
+	assert_true(has_env(&c, "AWS_LAMBDA_INITIALIZATION_TYPE=on-demand"));
+	assert_true(has_env(&c, "AWS_LAMBDA_FUNCTION_VERSION=$LATEST"));
+	runtime_command_free(&c);
+	function_put(f);
+}
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+static json_t *failure_json(int kind, int code, const char *text, bool init,
+			    struct invocation_outcome *out)
+{
+	const struct session_failure failure = {kind, code, text, strlen(text)};
+	char buf[OUTCOME_TEXT_MAX];
+	json_t *root;
+
+	*out = (struct invocation_outcome){0};
+	outcome_of_failure(&failure, "id-1", 3, init, buf, out);
+	root = json_loadb(out->payload, out->payload_bytes, 0, NULL);
+	assert_non_null(root);
+	return root;
+}
+
+static void check_failure(int kind, int code, const char *text, bool init, const char *type,
+			  const char *message)
+{
+	struct invocation_outcome out;
+	json_t *root = failure_json(kind, code, text, init, &out);
+	const char *got_type = json_string_value(json_object_get(root, "errorType"));
+
+	assert_int_equal(out.status, 200);
+	assert_true(out.function_error);
+	if (type)
+		assert_string_equal(got_type, type);
+	assert_non_null(strstr(json_string_value(json_object_get(root, "errorMessage")), message));
+	json_decref(root);
+}
+
+static void test_failures_in_lambdas_words(void **state)
+{
+	struct invocation_outcome out;
+	json_t *root;
+
+	(void)state;
+	check_failure(SESSION_FAILED_TIMEOUT, 0, "", false, NULL,
+		      " id-1 Task timed out after 3.00 seconds");
+	check_failure(SESSION_FAILED_TIMEOUT, 0, "", true, "Sandbox.Timedout", "initialisation");
+	check_failure(PROTO_FAILED_EXIT, 1, "", false, "Runtime.ExitError",
+		      "RequestId: id-1 Error: Runtime exited with error: exit status 1");
+	check_failure(PROTO_FAILED_EXIT, 0, "", false, "Runtime.ExitError",
+		      "Runtime exited without providing a reason");
+	check_failure(PROTO_FAILED_SIGNAL, SIGKILL, "", false, "Runtime.ExitError",
+		      "signal: killed");
+	check_failure(PROTO_FAILED_SIGNAL, SIGSEGV, "", false, "Runtime.ExitError",
+		      "signal: segmentation fault");
+	check_failure(PROTO_FAILED_MEMORY, 0, "", false, "Runtime.OutOfMemory", "signal: killed");
+	check_failure(PROTO_FAILED_INIT, 0,
+		      "{\"errorType\": \"ImportError\", \"errorMessage\": \"no module\"}", true,
+		      "ImportError", "no module");
+	check_failure(PROTO_FAILED_RESTORE, 0, "not json \"quoted\"", false,
+		      "Runtime.RestoreError", "not json \"quoted\"");
+
+	root = failure_json(SESSION_FAILED_LOST, 0, "f/snapshot.qt: chunk 3", false, &out);
+	assert_int_equal(out.status, 500);
+	assert_string_equal(out.error_type, "ServiceException");
+	assert_non_null(strstr(json_string_value(json_object_get(root, "Message")), "chunk 3"));
+	json_decref(root);
+}
+
+/* ---- store ----------------------------------------------------------------------------------- */
+
+static char dir[] = "/tmp/test_snapd_parts.XXXXXX";
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void shell(const char *fmt, ...)
+{
+	char command[1000];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(command, sizeof(command), fmt, ap);
+	va_end(ap);
+	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+}
+
+static void forget_all(void)
+{
+	while (functions_first())
+		functions_remove(functions_first());
+}
+
+static void test_store_survives_and_cleans_up(void **state)
+{
+	const char *settings = "{\"Handler\": \"app.handler\", \"Timeout\": 7}";
+	int dirfd = -1, tmp_fd = -1;
+	struct function *f;
+
+	(void)state;
+	shell("mkdir -p %s/code/sub && echo 'x = 1' >%s/code/app.py && ln -s app.py "
+	      "%s/code/sub/link && chmod 0700 %s/code/app.py",
+	      dir, dir, dir, dir);
+	shell("mkdir %s/state", dir);
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/state", dir);
+	assert_int_equal(store_open(path), 0);
+	snprintf(path, sizeof(path), "%s/code", dir);
+	assert_int_equal(store_create("one", settings, path), 0);
+	assert_int_equal(store_create("one", settings, path), -EEXIST);
+	assert_int_equal(store_create("two", settings, path), 0);
+	assert_int_equal(store_create("three", settings, "/nonexistent"), -ENOENT);
+	shell("test -x %s/state/functions/one/code/app.py", dir);
+	shell("test $(stat -c %%a %s/state/functions/one/code/app.py) = 755", dir);
+	shell("test -L %s/state/functions/one/code/sub/link", dir);
+
+	/* Version 1 is whole, version 2 was left half made, as after kill -9. */
+	assert_int_equal(store_version_prepare("one", 1, &dirfd, &tmp_fd), 0);
+	assert_int_equal(store_version_install(dirfd, tmp_fd, settings), 0);
+	close(dirfd);
+	close(tmp_fd);
+	assert_int_equal(store_version_prepare("one", 2, &dirfd, &tmp_fd), 0);
+	close(dirfd);
+	close(tmp_fd);
+	shell("mkdir -p %s/state/functions/.new-x/code %s/state/functions/four", dir, dir);
+	shell("touch %s/state/functions/one/versions/1/.snapshot.qt.tmp", dir);
+
+	assert_int_equal(store_load(), 0);
+	f = functions_find("one");
+	assert_non_null(f);
+	assert_non_null(functions_find("two"));
+	assert_null(functions_find("three"));
+	assert_null(functions_find("four"));
+	assert_int_equal(f->latest.settings.timeout_s, 7);
+	assert_non_null(function_version(f, 1));
+	assert_null(function_version(f, 2));
+	assert_int_equal(f->last_number, 1);
+	assert_ptr_equal(function_newest(f), function_version(f, 1));
+	shell("cd %s/state/functions && test ! -e .new-x && test ! -e four && "
+	      "test ! -e one/versions/2 && test ! -e one/versions/1/.snapshot.qt.tmp",
+	      dir);
+
+	assert_int_equal(store_remove("two"), 0);
+	assert_int_equal(store_remove("two"), 0);
+	shell("test ! -e %s/state/functions/two", dir);
+	shell("echo 'x = 2' >%s/code/app.py", dir);
+	assert_int_equal(store_update("one", "{\"Handler\": \"app.other\"}", path), 0);
+	shell("grep -q 'x = 2' %s/state/functions/one/code/app.py", dir);
+	shell("grep -q 'x = 1' %s/state/functions/one/versions/1/code/app.py", dir);
+	shell("test ! -e %s/state/functions/one/.code", dir);
+	forget_all();
+	store_close();
+}
+
+static void test_store_is_locked(void **state)
+{
+	char path[200];
+	pid_t pid;
+	int status;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/locked", dir);
+	assert_int_equal(store_open(path), 0);
+	pid = fork();
+	if (!pid)
+		_exit(store_open(path) == -EBUSY ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	store_close();
+}
+
+static void test_tree_copy_is_bounded(void **state)
+{
+	int from, to;
+
+	(void)state;
+	shell("mkdir -p %s/big %s/to && head -c 5000 /dev/zero >%s/big/f && mkfifo %s/big/fifo", dir,
+	      dir, dir, dir);
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/big", dir);
+	from = open(path, O_RDONLY | O_DIRECTORY);
+	snprintf(path, sizeof(path), "%s/to", dir);
+	to = open(path, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(tree_copy(from, to, 4999), -EFBIG);
+	shell("rm -f %s/to/f", dir);
+	assert_int_equal(tree_copy(from, to, 5000), 0);
+	shell("cmp %s/to/f %s/big/f && test ! -e %s/to/fifo", dir, dir, dir);
+	close(from);
+	close(to);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	shell("rm -rf %s", dir);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_runs_join_neighbours_of_one_kind),
+		cmocka_unit_test(test_log_keeps_the_newest_whole_lines),
+		cmocka_unit_test(test_log_splits_and_cuts_lines),
+		cmocka_unit_test(test_base64),
+		cmocka_unit_test(test_settings_are_checked),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_environment),
+		cmocka_unit_test(test_failures_in_lambdas_words),
+		cmocka_unit_test(test_store_survives_and_cleans_up),
+		cmocka_unit_test(test_store_is_locked),
+		cmocka_unit_test(test_tree_copy_is_bounded),
+	};
+
+	return cmocka_run_group_tests_name("snapd_parts", tests, setup, teardown);
+}
