@@ -251,8 +251,7 @@ static void test_every_bit(void **state)
 			check_image(&e);
 }
 
-/* ---- the stack --------------------------------------------------------------------------------
- */
+/* ---- the stack ------------------------------------------------------------------------------ */
 
 static uint64_t word_at(const struct exec_stack *s, uint64_t at)
 {

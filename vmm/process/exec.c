@@ -104,8 +104,7 @@ static int open_program(struct proc *p, const char *path, struct file **ret)
 	return err;
 }
 
-/* ---- scripts ----------------------------------------------------------------------------------
- */
+/* ---- scripts -------------------------------------------------------------------------------- */
 
 static int args_insert(struct exec *x, size_t at, const char *text)
 {
@@ -194,8 +193,7 @@ static int resolve_scripts(struct exec *x)
 	return -ELOOP;
 }
 
-/* ---- images ------------------------------------------------------------------------------------
- */
+/* ---- images --------------------------------------------------------------------------------- */
 
 /** Zero memory from the end of a segment's file part to the end of its page, and map the rest. */
 static int map_bss(struct proc *p, const struct elf_segment *s, uint64_t vaddr)

@@ -211,8 +211,7 @@ void flush_add(struct flush_run *run, uint32_t page)
 	run->count = 1;
 }
 
-/* ---- saved state ------------------------------------------------------------------------------
- */
+/* ---- saved state ---------------------------------------------------------------------------- */
 
 /* Runs of {first page, pages, holders of each}, ascending, ended by a run of no pages. */
 int frames_save(const struct frames *f, struct state_writer *w)

@@ -54,8 +54,7 @@ const struct mm_exec *mm_exec_info(const struct proc *p)
 	return &p->mm->exec;
 }
 
-/* ---- pages of the program ----------------------------------------------------------------------
- */
+/* ---- pages of the program ------------------------------------------------------------------- */
 
 uint64_t mm_room(const struct proc *p)
 {
@@ -141,8 +140,7 @@ uint64_t mm_file_bytes(struct proc *p, struct file *f)
 	return (uint64_t)st.st_size;
 }
 
-/* ---- trimming -----------------------------------------------------------------------------------
- */
+/* ---- trimming ------------------------------------------------------------------------------- */
 
 static bool page_is_zero(const void *page)
 {

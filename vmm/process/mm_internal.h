@@ -140,8 +140,7 @@ static inline bool vma_has_shared_frames(const struct vma *v)
 	return v->flags & VMA_SHARED && v->file && v->file->ops->shared_page;
 }
 
-/* ---- page tables ------------------------------------------------------------------------------
- */
+/* ---- page tables ---------------------------------------------------------------------------- */
 
 /** A frame is kept, but the program may not touch it (PROT_NONE). Ignored by the CPU. */
 #define PTE_HELD  (1ull << 9)
@@ -204,8 +203,7 @@ static inline bool pte_page(const struct frames *f, uint64_t pte, uint32_t *ret_
 	return true;
 }
 
-/* ---- the address space ------------------------------------------------------------------------
- */
+/* ---- the address space ---------------------------------------------------------------------- */
 
 #define STACK_LIMIT MIB(8) /* RLIMIT_STACK */
 #define STACK_GUARD MIB(1) /* Linux: stack_guard_gap */

@@ -49,8 +49,7 @@ static bool overlaps(const struct vma_set *s, uint64_t start, uint64_t end)
 	return i < s->count && s->v[i].start < end;
 }
 
-/* ---- mmap -------------------------------------------------------------------------------------
- */
+/* ---- mmap ----------------------------------------------------------------------------------- */
 
 static int64_t pick_address(struct proc *p, uint64_t hint, uint64_t bytes, int flags)
 {

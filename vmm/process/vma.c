@@ -209,8 +209,7 @@ bool vma_check(const struct vma_set *s)
 	return bytes == s->bytes;
 }
 
-/* ---- saved state ------------------------------------------------------------------------------
- */
+/* ---- saved state ---------------------------------------------------------------------------- */
 
 enum { VMA_NO_FILE = UINT32_MAX, VMA_RECORD_BYTES = 8 + 8 + 8 + 4 + 4 + 4 };
 
