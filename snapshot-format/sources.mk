@@ -7,3 +7,5 @@ snapshot_lib_LDLIBS := $(shell $(PKG_CONFIG) --libs liblz4 libxxhash 2>/dev/null
 snapshot_MAIN := snapshot-format/tool.c snapshot-format/tool_info.c snapshot-format/tool_pages.c
 snapshot_LIBS := snapshot common
 snapshot_LDLIBS := $(snapshot_lib_LDLIBS) $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
+fuzz_snapshot_LIBS := snapshot common
+fuzz_snapshot_LDLIBS := $(snapshot_lib_LDLIBS)
