@@ -99,6 +99,7 @@ static void hand_out(struct proc *p)
 	api->parked = NULL;
 	api->parked_in = PARKED_NONE;
 	c->given = true;
+	api->reported = true; /* who gets work need not be told that it is asked for */
 	runtime_conn_cork(conn);
 	runtime_conn_send(p, conn, c->head, c->head_bytes);
 	runtime_conn_send(p, conn, c->payload, c->payload_bytes);
