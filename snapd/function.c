@@ -250,9 +250,10 @@ static void add_snapshot(json_t *root, const struct version *v)
 
 	json_object_set_new(
 		root, "Snapshot",
-		json_pack("{s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms, "CaptureMs",
+		json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms, "CaptureMs",
 			  (json_int_t)s->capture_ms, "ResidentBytes", (json_int_t)s->resident_bytes,
-			  "FileBytes", (json_int_t)s->file_bytes));
+			  "FileBytes", (json_int_t)s->file_bytes, "WorkingSetPages",
+			  (json_int_t)s->working_set_pages));
 }
 
 json_t *version_json(const struct version *v)

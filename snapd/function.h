@@ -35,6 +35,7 @@ extern const char *const version_state_names[VERSION_STATE_COUNT];
 struct version_snapshot {
 	uint64_t boot_ms, capture_ms;
 	uint64_t resident_bytes, file_bytes;
+	uint64_t working_set_pages; /**< 0: not recorded yet, or not looked at since the start */
 };
 
 struct function;

@@ -160,6 +160,7 @@ static void recording_done(struct work *work)
 		log_info("record: %s:%u: working set of %zu pages, file of %llu KiB", r->name,
 			 r->number, r->ws_count, (unsigned long long)r->file_bytes >> 10);
 		v->snapshot.file_bytes = r->file_bytes;
+		v->snapshot.working_set_pages = r->ws_count;
 		template_replace_file(r->template, r->file);
 	}
 	recording_free(r);

@@ -353,8 +353,9 @@ static void on_ready(struct instance *inst, const struct message *m)
 	} else if (inst->state == INSTANCE_BOOTING && inst->events && inst->events->ready) {
 		enter(inst, INSTANCE_READY);
 		inst->events->ready(inst, &m->u.ready);
-	} else if (inst->state != INSTANCE_INVOKING && inst->state != INSTANCE_IDLE) {
-		/* INVOKING or IDLE: /restore/next was answered by an INVOKE; now it is in /next. */
+	} else if (inst->state != INSTANCE_INVOKING && inst->state != INSTANCE_IDLE &&
+		   inst->state != INSTANCE_TRACING) {
+		/* There: /restore/next was answered by an INVOKE, and now it is in /next. */
 		breach(inst, "READY at the wrong time");
 	}
 }

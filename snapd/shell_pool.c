@@ -25,7 +25,7 @@
 
 enum { CLASS_COUNT = SHELL_POOL_CLASSES, SPAWNS_AT_ONCE = 2, BACKOFF_MAX_MS = 10000, QUIET_MS = 3 };
 
-static const uint32_t class_mib[CLASS_COUNT] = {768, 1536, 3072, 6144, 15360};
+static const uint32_t class_mib[CLASS_COUNT] = {1024, 2048, 4096, 8192, 16384};
 
 static struct {
 	struct shell_pool_params params;

@@ -88,6 +88,7 @@ static void opening_done(struct work *work)
 {
 	struct opening *o = container_of(work, struct opening, work);
 	struct version *v = o->version;
+	size_t ws_count;
 
 	v->opening = false;
 	if (o->code_fd >= 0) {
@@ -97,6 +98,8 @@ static void opening_done(struct work *work)
 	if (o->template) {
 		template_put(v->template);
 		v->template = o->template;
+		snapshot_reader_working_set(v->template->file->reader, &ws_count);
+		v->snapshot.working_set_pages = ws_count;
 		limit_templates(v);
 	}
 	o->done(v, o->err ? o->text.text : NULL);
