@@ -266,13 +266,37 @@ static int load_chunk(struct snapshot_reader *r, const struct format_chunk *f,
 	return 0;
 }
 
-/** Load the chunk table; the lengths of the chunks must fill both regions. */
+/** Load chunks [first, end), which have to fill a region of the file exactly. */
+static int load_region(struct snapshot_reader *r, const struct format_section *s, uint32_t first,
+		       uint32_t end, uint64_t offset, uint64_t bytes, struct snapshot_error *err)
+{
+	uint64_t at = offset;
+
+	for (uint32_t i = first; i < end; i++) {
+		uint64_t entry = i * sizeof(struct format_chunk);
+		struct format_chunk f;
+
+		memcpy(&f, section_data(r, s) + entry, sizeof(f));
+		if (load_chunk(r, &f, &r->chunks[i]))
+			return fail_at("chunk table", s->offset + entry, -EBADMSG,
+				       "chunk %u: %u bytes, %u pages, flags %#x", i, f.stored_bytes,
+				       f.page_count, f.flags);
+		r->chunks[i].offset = at;
+		at += f.stored_bytes;
+	}
+	if (at != offset + bytes)
+		return fail_at("chunk table", s->offset, -EBADMSG,
+			       "chunks %u to %u do not fill the %llu bytes of their region", first,
+			       end, (unsigned long long)bytes);
+	return 0;
+}
+
 static int load_chunk_table(struct snapshot_reader *r, uint64_t *ret_pages,
 			    struct snapshot_error *err)
 {
 	const struct format_header *h = &r->header;
 	const struct format_section *s = section_find(r, SNAPSHOT_SECTION_CHUNKS);
-	uint64_t at = h->hot_offset, pages = 0;
+	int ret;
 
 	if (!s || s->bytes != (uint64_t)h->chunks * sizeof(struct format_chunk))
 		return fail_at("chunk table", s ? s->offset : h->tables_offset, -EBADMSG,
@@ -280,32 +304,19 @@ static int load_chunk_table(struct snapshot_reader *r, uint64_t *ret_pages,
 	r->chunks = calloc((size_t)h->chunks + 1, sizeof(*r->chunks));
 	if (!r->chunks)
 		return fail_at("chunk table", s->offset, -ENOMEM, "no memory");
-	for (uint32_t i = 0; i < h->chunks; i++) {
-		uint64_t entry = i * sizeof(struct format_chunk);
-		struct format_chunk f;
-
-		memcpy(&f, section_data(r, s) + entry, sizeof(f));
-		if (i == h->hot_chunks && at != h->hot_offset + h->hot_bytes)
-			break;
-		if (i == h->hot_chunks)
-			at = h->cold_offset;
-		if (load_chunk(r, &f, &r->chunks[i]))
-			return fail_at("chunk table", s->offset + entry, -EBADMSG,
-				       "chunk %u: %u bytes, %u pages, flags %#x", i, f.stored_bytes,
-				       f.page_count, f.flags);
-		r->chunks[i].offset = at;
-		at += f.stored_bytes;
-		pages += f.page_count;
-	}
-	if (h->hot_chunks == h->chunks
-		    ? at != h->hot_offset + h->hot_bytes || h->cold_bytes
-		    : at != h->cold_offset + h->cold_bytes || (!h->hot_chunks && h->hot_bytes))
+	ret = load_region(r, s, 0, h->hot_chunks, h->hot_offset, h->hot_bytes, err);
+	if (!ret)
+		ret = load_region(r, s, h->hot_chunks, h->chunks, h->cold_offset, h->cold_bytes,
+				  err);
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; i < h->chunks; i++)
+		*ret_pages += r->chunks[i].page_count;
+	if (*ret_pages > h->template_pages)
 		return fail_at("chunk table", s->offset, -EBADMSG,
-			       "lengths of chunks do not add up to their region");
-	if (pages > h->template_pages)
-		return fail_at("chunk table", s->offset, -EBADMSG, "%llu pages in chunks",
-			       (unsigned long long)pages);
-	*ret_pages = pages;
+			       "%llu pages in chunks, %llu in the template",
+			       (unsigned long long)*ret_pages,
+			       (unsigned long long)h->template_pages);
 	return 0;
 }
 

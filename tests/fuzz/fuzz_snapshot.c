@@ -22,12 +22,15 @@ static void check_reader(const struct snapshot_reader *r, size_t n)
 	const struct snapshot_ws_entry *ws;
 	uint8_t out[SNAPSHOT_CHUNK_BYTES];
 	struct snapshot_error err;
+	uint64_t end = 0;
 	size_t ws_count;
 
 	for (uint32_t i = 0; i < snapshot_reader_chunk_count(r); i++) {
 		const struct snapshot_chunk *c = snapshot_reader_chunk(r, i);
 
 		PROMISE(c->page_count >= 1 && c->page_count <= SNAPSHOT_CHUNK_PAGES);
+		PROMISE(c->offset >= end);
+		end = c->offset + c->stored_bytes;
 		PROMISE(c->stored_bytes <= n && c->offset <= n - c->stored_bytes);
 		for (unsigned k = 0; k < c->page_count; k++) {
 			PROMISE(c->pages[k] < template_pages);

@@ -237,6 +237,26 @@ static void test_forged_header(void **state)
 	}
 }
 
+/** A hot chunk that lies in the cold region, which looks full because of it. */
+static void test_forged_regions(void **state)
+{
+	uint8_t copy[sizeof(image.bytes)];
+	struct snapshot_error err;
+	struct format_header h;
+
+	(void)state;
+	memcpy(copy, image.bytes, image.n);
+	memcpy(&h, copy, sizeof(h));
+	h.hot_chunks = 1;
+	h.hot_bytes = 0;
+	h.cold_offset = h.hot_offset;
+	h.cold_bytes = 1071; /* as long as chunk 0 */
+	memcpy(copy, &h, sizeof(h));
+	format_reseal(copy, image.n);
+	assert_int_equal(try_open(copy, image.n, &err), -EBADMSG);
+	assert_non_null(strstr(err.text, "do not fill"));
+}
+
 /** Any byte of any section, changed and sealed again: nothing may crash, ASan watches. */
 static void test_forged_sections(void **state)
 {
@@ -294,10 +314,15 @@ static void test_says_what_to_do(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_metadata_byte),  cmocka_unit_test(test_data_bytes),
-		cmocka_unit_test(test_hostile_chunk_data),   cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_forged_header),	     cmocka_unit_test(test_forged_sections),
-		cmocka_unit_test(test_compatible_additions), cmocka_unit_test(test_says_what_to_do),
+		cmocka_unit_test(test_every_metadata_byte),
+		cmocka_unit_test(test_data_bytes),
+		cmocka_unit_test(test_hostile_chunk_data),
+		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_forged_header),
+		cmocka_unit_test(test_forged_sections),
+		cmocka_unit_test(test_forged_regions),
+		cmocka_unit_test(test_compatible_additions),
+		cmocka_unit_test(test_says_what_to_do),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
