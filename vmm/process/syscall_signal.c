@@ -199,10 +199,9 @@ static int64_t sys_kill(struct proc *p, struct task *t, const uint64_t a[6])
 	int pid = (int)a[0];
 
 	(void)t;
-	if (pid == -1)
-		return -ESRCH; /* everybody but oneself */
-	if (pid != 0 && pid != GUEST_PID && pid != -GUEST_PID)
-		return pid == GUEST_PPID ? -EPERM : -ESRCH;
+	/* -1 means everybody but oneself, and so it is not the negative of this group here. */
+	if (pid != 0 && pid != GUEST_PID)
+		return -ESRCH;
 	return send_to(p, NULL, (int)a[1], SI_USER);
 }
 

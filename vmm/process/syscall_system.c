@@ -237,28 +237,11 @@ static int64_t sys_personality(struct proc *p, struct task *t, const uint64_t a[
 	return 0; /* PER_LINUX, whatever is asked for */
 }
 
-/** rseq, membarrier and the like: libraries ask, and do without. */
+/** rseq and the like: libraries ask, and do without. */
 static int64_t sys_none(struct proc *p, struct task *t, const uint64_t a[6])
 {
 	(void)p, (void)t, (void)a;
 	return -ENOSYS;
-}
-
-/** With one vCPU a task switch is a barrier; there is nobody else to order with. */
-static int64_t sys_membarrier(struct proc *p, struct task *t, const uint64_t a[6])
-{
-	enum { PRIVATE = 8, PRIVATE_REGISTER = 16, GLOBAL = 1 };
-
-	(void)p, (void)t;
-	switch ((int)a[0]) {
-	case 0:
-		return GLOBAL | PRIVATE | PRIVATE_REGISTER;
-	case GLOBAL:
-	case PRIVATE:
-	case PRIVATE_REGISTER:
-		return 0;
-	}
-	return -EINVAL;
 }
 
 const struct syscall_entry syscalls_system[] = {
@@ -288,7 +271,6 @@ const struct syscall_entry syscalls_system[] = {
 	SYSCALL_ENTRY(capget, sys_capget),
 	SYSCALL_ENTRY(capset, sys_not_permitted),
 	SYSCALL_ENTRY(personality, sys_personality),
-	SYSCALL_ENTRY(membarrier, sys_membarrier),
 	SYSCALL_ENTRY(rseq, sys_none),
 	SYSCALL_ENTRY(sethostname, sys_not_permitted),
 	SYSCALL_ENTRY(setdomainname, sys_not_permitted),

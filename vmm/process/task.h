@@ -22,10 +22,10 @@ struct proc;
 enum { TASKS_MAX = 512 };
 
 /**
- * The process id, which is also the tid of the first task. Not 1: programs take that for an init
- * process in a container and change their behaviour. The parent is 1, which nobody can ask about.
+ * The process id, which is also the tid of the first task: 1, as in every container. The parent, as
+ * there, is nobody.
  */
-enum { GUEST_PID = 2, GUEST_PPID = 1 };
+enum { GUEST_PID = 1, GUEST_PPID = 0 };
 
 enum task_state { TASK_FREE, TASK_RUNNABLE, TASK_BLOCKED };
 
