@@ -271,6 +271,15 @@ int fault_in(struct proc *p, uint64_t va, enum fault_access access, bool reclaim
 	int ret;
 
 	va = align_down(va, PAGE_BYTES);
+	/* As Linux: a fetch brings an absent page in like a read, which may be a bus error; only
+	 * then the lack of PROT_EXEC shows. */
+	if (access == FAULT_EXEC && !mm_is_present(p, va)) {
+		const struct vma *v;
+
+		ret = fault_in(p, va, FAULT_READ, reclaim);
+		v = ret ? NULL : vma_at(&p->mm->vmas, va);
+		return v && !allowed(v->prot, FAULT_EXEC) ? -EACCES : ret;
+	}
 	ret = fault_once(p, va, access);
 	if (ret == -ENOMEM && reclaim && mm_trim(p) >= TRIM_PAGES_MIN)
 		ret = fault_once(p, va, access);
