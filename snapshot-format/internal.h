@@ -27,7 +27,7 @@ uint64_t format_get_varint(struct state_reader *r);
 
 static inline uint64_t zigzag_encode(int64_t n)
 {
-	return ((uint64_t)n << 1) ^ (uint64_t)(n >> 63);
+	return ((uint64_t)n << 1) ^ (n < 0 ? UINT64_MAX : 0);
 }
 
 static inline int64_t zigzag_decode(uint64_t v)

@@ -22,7 +22,11 @@ enum { FIRST_READ_BYTES = 64 << 10 };
 
 /* A loading that fails names its place; all of them end in format_fail(). */
 #define fail_at(where, offset, code, ...)                                                          \
-	format_fail(err, r->name, where, offset, code, __VA_ARGS__)
+	({                                                                                         \
+		int fail_code = (code);                                                            \
+		format_fail(err, r->name, where, offset, fail_code, __VA_ARGS__);                  \
+		fail_code;                                                                         \
+	})
 #define header_fail(field, code, ...)                                                              \
 	fail_at("header", offsetof(struct format_header, field), code, __VA_ARGS__)
 

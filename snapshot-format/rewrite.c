@@ -135,13 +135,12 @@ static int copy_sections(struct rewrite *rw)
 {
 	static const enum snapshot_section kinds[] = {SNAPSHOT_SECTION_STATE,
 						      SNAPSHOT_SECTION_METADATA};
-	int ret;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		size_t n;
 		const void *data = snapshot_reader_section(rw->r, kinds[i], &n);
+		int ret = data ? snapshot_writer_section(rw->w, kinds[i], data, n) : 0;
 
-		ret = data ? snapshot_writer_section(rw->w, kinds[i], data, n) : 0;
 		if (ret)
 			return ret;
 	}

@@ -62,6 +62,7 @@ static json_t *sections_json(const struct format_header *h)
 static int info_json(const struct tool_file *f)
 {
 	const struct format_header *h = &f->reader->header;
+	uint64_t stored = h->hot_bytes + h->cold_bytes;
 	json_t *features = json_object();
 
 	for (size_t i = 0; i < ARRAY_SIZE(cpu_words); i++) {
@@ -79,13 +80,13 @@ static int info_json(const struct tool_file *f)
 		"x86-64", "guest_kind", guest_kind_name(h->guest_kind), "ram_pages",
 		(json_int_t)h->ram_pages, "template_pages", (json_int_t)h->template_pages,
 		"page_bytes", (json_int_t)tool_page_bytes(f->reader), "stored_bytes",
-		(json_int_t)(h->hot_bytes + h->cold_bytes), "chunks", (json_int_t)h->chunks,
-		"hot_chunks", (json_int_t)h->hot_chunks, "hot_offset", (json_int_t)h->hot_offset,
-		"hot_bytes", (json_int_t)h->hot_bytes, "cold_offset", (json_int_t)h->cold_offset,
-		"cold_bytes", (json_int_t)h->cold_bytes, "tables_offset",
-		(json_int_t)h->tables_offset, "tables_bytes", (json_int_t)h->tables_bytes,
-		"working_set_pages", (json_int_t)f->reader->working_set_count, "cpu_features",
-		features, "sections", sections_json(h), "metadata", metadata_json(f->reader)));
+		(json_int_t)stored, "chunks", (json_int_t)h->chunks, "hot_chunks",
+		(json_int_t)h->hot_chunks, "hot_offset", (json_int_t)h->hot_offset, "hot_bytes",
+		(json_int_t)h->hot_bytes, "cold_offset", (json_int_t)h->cold_offset, "cold_bytes",
+		(json_int_t)h->cold_bytes, "tables_offset", (json_int_t)h->tables_offset,
+		"tables_bytes", (json_int_t)h->tables_bytes, "working_set_pages",
+		(json_int_t)f->reader->working_set_count, "cpu_features", features, "sections",
+		sections_json(h), "metadata", metadata_json(f->reader)));
 }
 
 static void print_features(const struct format_header *h)

@@ -12,7 +12,7 @@ setup() {
 	require_programs snapshot
 	PATH=$BIN:$PATH
 	cp "$GOLDEN" "$BATS_TEST_TMPDIR/a.snapshot"
-	cd "$BATS_TEST_TMPDIR"
+	cd "$BATS_TEST_TMPDIR" || return
 }
 
 # poke OFFSET BYTES - overwrite bytes of a.snapshot, given as for printf
@@ -75,12 +75,12 @@ poke() {
 
 @test "the worked example of the specification is the golden snapshot" {
 	# Lines of the document such as "0x1050  14 00 ...": compared with the file, byte for byte.
-	local lines=0 offset bytes
+	local compared=0 offset bytes
 	while read -r offset bytes; do
 		assert_equal "$(od -An -v -tx1 -w64 -j "$((offset))" -N "$(wc -w <<<"$bytes")" "$GOLDEN" | xargs)" "$bytes"
-		lines=$((lines + 1))
+		compared=$((compared + 1))
 	done < <(grep -oE '^0x[0-9a-f]{4}  [0-9a-f]{2}( [0-9a-f]{2})*' "$ROOT/docs/snapshot-format.md")
-	[ "$lines" -ge 8 ] || fail "only $lines lines in the document"
+	[ "$compared" -ge 8 ] || fail "only $compared lines in the document"
 }
 
 @test "damaged chunk: verify names file, chunk and offset, exit status 1" {

@@ -5,6 +5,8 @@
  * Each input is tried as it is, and once more with its checksums made right, or the fuzzer would
  * never see what lies behind them. What opens has to keep the promises of snapshot.h.
  */
+#include <unistd.h>
+
 #include "tests/unit/test_format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
