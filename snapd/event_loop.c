@@ -108,6 +108,11 @@ void event_loop_read(enum loop_op op, uint32_t slot, uint32_t generation, int fd
 	io_uring_sqe_set_data64(sqe, tag_of(op, slot, generation));
 }
 
+void event_loop_submit(void)
+{
+	io_uring_submit(&loop.ring);
+}
+
 void event_loop_cancel(enum loop_op op, uint32_t slot, uint32_t generation)
 {
 	struct io_uring_sqe *sqe = next_sqe();

@@ -57,7 +57,8 @@
 
 enum {
 	READS_MAX = 8,
-	PREFETCH_READS_MAX = 5, /* the rest is for faults */
+	PREFETCH_READS_MAX = 5, /* in flight or loaded; the rest is for faults */
+	PREFETCH_IN_FLIGHT_MAX = 2,
 	PARKED_MAX = 1024,
 	MESSAGES_PER_READ = 16,
 	CLUSTER_CHUNKS = 4, /* up to 256 KiB of memory around a fault */
@@ -66,7 +67,8 @@ enum {
 };
 /** O_DIRECT wants offsets, lengths and buffers in multiples of this. */
 #define READ_ALIGN 4096u
-#define READ_BYTES (256u << 10)
+#define READ_BYTES	  (256u << 10)
+#define FIRST_PIECE_BYTES (64u << 10)
 /** A piece of READ_BYTES, rounded out on both sides. */
 #define BUFFER_BYTES (READ_BYTES + 2 * READ_ALIGN)
 static_assert(SNAPSHOT_CHUNK_BYTES * 2 <= READ_BYTES, "a chunk fits a read");
@@ -111,7 +113,7 @@ static struct {
 	uint16_t parked_free;
 	uint16_t starved;
 	struct page_read reads[READS_MAX];
-	unsigned reads_used, prefetch_used;
+	unsigned reads_used, prefetch_used, prefetch_in_flight;
 	struct template *prefetching[READS_MAX]; /* each holds a reference; NULL: free */
 	uint8_t *buffers;
 	uint8_t *bounce;
@@ -276,18 +278,19 @@ static bool chunk_is_settled(const struct template *t, uint32_t chunk)
 	return true;
 }
 
-/** Would [first, last] be one range of the file that fits a buffer? */
-static bool extent_fits(const struct template *t, uint32_t first, uint32_t last)
+/** Would [first, last] be one range of the file, of at most @bytes? */
+static bool extent_fits(const struct template *t, uint32_t first, uint32_t last, uint32_t bytes)
 {
 	const struct snapshot_chunk *a = chunk_of(t, first), *b = chunk_of(t, last);
 
-	return b->offset >= a->offset && b->offset + b->stored_bytes - a->offset <= READ_BYTES;
+	return b->offset >= a->offset && b->offset + b->stored_bytes - a->offset <= bytes;
 }
 
 static struct page_read *read_new(bool prefetch)
 {
 	if (page_in.reads_used == READS_MAX ||
-	    (prefetch && page_in.prefetch_used == PREFETCH_READS_MAX))
+	    (prefetch && (page_in.prefetch_used == PREFETCH_READS_MAX ||
+			  page_in.prefetch_in_flight == PREFETCH_IN_FLIGHT_MAX)))
 		return NULL;
 	for (unsigned i = 0; i < READS_MAX; i++)
 		if (page_in.reads[i].state == READ_FREE)
@@ -321,6 +324,7 @@ static void start_read(struct page_read *r, struct template *t, uint32_t first, 
 	page_in.clients[client].account.bytes_read += length;
 	page_in.reads_used++;
 	page_in.prefetch_used += prefetch;
+	page_in.prefetch_in_flight += prefetch;
 	event_loop_read(LOOP_READ, slot, r->generation, fd, read_buffer(r), length, r->offset);
 }
 
@@ -352,10 +356,10 @@ static struct page_read *start_cluster(struct template *t, uint32_t chunk, uint3
 	if (!r)
 		return NULL;
 	while (!t->recording && last + 1 < count && last - first + 1 < CLUSTER_CHUNKS &&
-	       !chunk_is_settled(t, last + 1) && extent_fits(t, first, last + 1))
+	       !chunk_is_settled(t, last + 1) && extent_fits(t, first, last + 1, READ_BYTES))
 		last++;
 	while (!t->recording && first > 0 && last - first + 1 < CLUSTER_CHUNKS &&
-	       !chunk_is_settled(t, first - 1) && extent_fits(t, first - 1, last))
+	       !chunk_is_settled(t, first - 1) && extent_fits(t, first - 1, last, READ_BYTES))
 		first--;
 	start_read(r, t, first, last - first + 1, false, client);
 	return r;
@@ -516,11 +520,15 @@ static void on_read(const struct loop_event *event)
 
 	if (r->state != READ_IN_FLIGHT || r->generation != event->generation)
 		return;
+	page_in.prefetch_in_flight -= r->prefetch;
 	if (event->res < (int)r->bytes) {
 		fail_read(r, event->res);
 		return;
 	}
 	r->state = READ_LOADED;
+	/* The disk is to have work while we decode. */
+	prefetch_continue();
+	event_loop_submit();
 	/* Chunks that somebody waits for come first. */
 	while ((i = r->waiters) != NONE)
 		decode_chunk(r, snapshot_reader_page_chunk(r->template->file->reader,
@@ -671,12 +679,26 @@ static void prefetch_zeros(struct template *t)
 			return; /* it will be tried again by a fault, which can report it */
 }
 
+static bool first_piece_in_flight(const struct template *t)
+{
+	uint8_t slot = t->file->chunk_read[t->prefetch_first];
+
+	return slot != TEMPLATE_NO_READ && page_in.reads[slot].state == READ_IN_FLIGHT;
+}
+
 /** Ask for the next piece of a template's hot extent. Return: false when no read is free. */
 static bool prefetch_piece(struct template *t)
 {
-	uint32_t first, count = 1;
+	uint32_t first, count = 1, bytes;
 	struct page_read *r;
 
+	/*
+	 * The guest waits for the first piece: it is small and goes alone, because a disk tends to
+	 * report reads that it got together when all of them are done.
+	 */
+	bytes = t->prefetch_next == t->prefetch_first ? FIRST_PIECE_BYTES : READ_BYTES;
+	if (t->prefetch_next != t->prefetch_first && first_piece_in_flight(t))
+		return false;
 	while (t->prefetch_next < t->prefetch_end && chunk_is_settled(t, t->prefetch_next))
 		t->prefetch_next++;
 	first = t->prefetch_next;
@@ -686,7 +708,7 @@ static bool prefetch_piece(struct template *t)
 	if (!r)
 		return false;
 	while (first + count < t->prefetch_end && !chunk_is_settled(t, first + count) &&
-	       extent_fits(t, first, first + count))
+	       extent_fits(t, first, first + count, bytes))
 		count++;
 	t->prefetch_next = first + count;
 	start_read(r, t, first, count, true, t->prefetch_client);
@@ -721,10 +743,11 @@ void page_in_prefetch(struct template *t, uint32_t client)
 		if (page_in.prefetching[i])
 			continue;
 		page_in.prefetching[i] = template_get(t);
-		t->prefetch_next = first;
+		t->prefetch_first = t->prefetch_next = first;
 		t->prefetch_end = first + count;
 		t->prefetch_client = client;
 		prefetch_continue();
+		event_loop_submit();
 		return;
 	}
 }

@@ -32,7 +32,8 @@ struct template_file {
  * struct template - memory and file of one version's snapshot.
  * @refs: the version's, one per instance and one per read in flight; the loop's thread counts
  * @resident: one bit a page: the memfd has its contents
- * @prefetch_next, @prefetch_end: chunks of the hot extent which are still to be asked for
+ * @prefetch_first, @prefetch_end: chunks of the hot extent; @prefetch_next: the first of them which
+ *	is still to be asked for
  * @prefetch_client: the instance that set the prefetch off, for its account
  * @recording: write down in which order pages are asked for; bring in nothing else
  * @order: pages as they were asked for, while recording
@@ -48,7 +49,7 @@ struct template {
 	struct template_file *file;
 	struct template_file *next_file; /**< to take over when no read is in flight */
 	unsigned reads;			 /**< in flight */
-	uint32_t prefetch_next, prefetch_end;
+	uint32_t prefetch_first, prefetch_next, prefetch_end;
 	uint32_t prefetch_client;
 	bool recording;
 	uint32_t *order;
