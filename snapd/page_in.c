@@ -57,6 +57,7 @@
 
 enum {
 	READS_MAX = 8,
+	READS_READY = 2, /* with their memory touched */
 	PREFETCH_READS_MAX = 5, /* in flight or loaded; the rest is for faults */
 	PREFETCH_IN_FLIGHT_MAX = 2,
 	PARKED_MAX = 1024,
@@ -131,10 +132,17 @@ int page_in_init(page_in_fail_fn fail)
 
 	page_in.fail = fail;
 	page_in.buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page_in.buffers == MAP_FAILED)
 		return -errno;
-	page_in.bounce = page_in.buffers + READS_MAX * (size_t)BUFFER_BYTES;
+	page_in.bounce = page_in.buffers;
+	/*
+	 * Touching new memory takes microseconds a page, which is not for the fault path. The lowest
+	 * reads are used first; those which a burst alone needs are touched when it comes.
+	 */
+	if (madvise(page_in.buffers, SNAPSHOT_CHUNK_BYTES + READS_READY * (size_t)BUFFER_BYTES,
+		    MADV_POPULATE_WRITE))
+		return -errno;
 	for (uint16_t i = 0; i < PARKED_MAX; i++)
 		page_in.parked[i].next = i + 1 < PARKED_MAX ? i + 1 : NONE;
 	page_in.parked_free = 0;
@@ -161,7 +169,8 @@ unsigned page_in_reads(void)
 
 static uint8_t *read_buffer(const struct page_read *r)
 {
-	return page_in.buffers + (size_t)(r - page_in.reads) * BUFFER_BYTES;
+	return page_in.buffers + SNAPSHOT_CHUNK_BYTES +
+	       (size_t)(r - page_in.reads) * BUFFER_BYTES;
 }
 
 /* ---- clients --------------------------------------------------------------------------------- */
