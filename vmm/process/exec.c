@@ -81,26 +81,27 @@ static int64_t elf_read(void *arg, void *buf, size_t n, uint64_t offset)
 /** Open a file that is to be executed; log what is wrong with it. */
 static int open_program(struct proc *p, const char *path, struct file **ret)
 {
+	struct file *f = NULL;
 	struct stat st;
-	int err = vfs_open(p, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0, ret);
+	int err = vfs_open(p, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0, &f);
 
-	if (err) {
+	if (err || !f) {
 		log_error("exec: %s: %s (paths are those inside the guest's root)", path,
 			  strerror(-err));
-		return err;
+		return err ? err : -ENOENT;
 	}
-	err = (*ret)->ops->stat ? (*ret)->ops->stat(p, *ret, &st) : -EACCES;
-	if (!err && (!S_ISREG(st.st_mode) || !(*ret)->ops->read)) {
+	err = f->ops->stat ? f->ops->stat(p, f, &st) : -EACCES;
+	if (!err && (!S_ISREG(st.st_mode) || !f->ops->read)) {
 		log_error("exec: %s: not a regular file", path);
 		err = -EACCES;
 	} else if (!err && !(st.st_mode & 0111)) {
 		log_error("exec: %s: not executable (chmod +x)", path);
 		err = -EACCES;
 	}
-	if (err) {
-		file_put(p, *ret);
-		*ret = NULL;
-	}
+	if (err)
+		file_put(p, f);
+	else
+		*ret = f;
 	return err;
 }
 
