@@ -5,7 +5,7 @@
  * Run outside of a guest it prints what Linux does; a guest has to print the same. Every result,
  * errno, byte read and signal goes into the number. Left out is what differs between versions of
  * Linux or is unspecified: mremap() of more than one page at once (whether neighbours are one
- * mapping), and a file that is mapped privately and written to.
+ * mapping) and over itself (which error), and a file that is mapped privately and written to.
  *
  * usage: mm_random STEPS SEED [verbose]
  */
@@ -104,6 +104,8 @@ static long operate(unsigned op, unsigned page, size_t bytes, int prot)
 	case 7:
 		to = rnd(PAGES - 16);
 		n = 1 + rnd(16);
+		if (to <= page && page < to + n)
+			return 0;
 		return (long)mremap(at, PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
 				    base + to * PAGE);
 	case 8:
