@@ -43,3 +43,16 @@ test_snapd_page_in_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_snapd_parts
 test_snapd_parts_LIBS := snapd snapshot common
 test_snapd_parts_LDLIBS := $(snapd_LDLIBS)
+# Files of a guest, by its own system calls; no KVM.
+UNIT_TESTS += test_vfs test_vfs_synth test_tmpfs test_pipe
+test_vfs_LIBS := vmm snapshot common
+test_vfs_synth_LIBS := vmm snapshot common
+test_tmpfs_LIBS := vmm snapshot common
+test_pipe_LIBS := vmm snapshot common
+# Tasks, signals, events and sockets on a CPU that is a table of steps; no KVM.
+UNIT_TESTS += test_sched test_futex test_signal test_sock test_epoll
+test_sched_LIBS := vmm snapshot common
+test_futex_LIBS := vmm snapshot common
+test_signal_LIBS := vmm snapshot common
+test_sock_LIBS := vmm snapshot common
+test_epoll_LIBS := vmm snapshot common

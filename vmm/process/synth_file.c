@@ -83,19 +83,22 @@ static bool task_lookup(struct proc *p, const char *path, struct synth_ref *ret)
 
 bool synth_lookup(struct proc *p, const char *path, struct synth_ref *ret)
 {
+	static const struct {
+		const char *prefix;
+		const struct synth_entry *entry;
+	} by_fd[] = {{PROC "/fd/", &synth_fd_link}, {PROC "/fdinfo/", &synth_fdinfo}};
 	const char *rest;
 
 	*ret = (struct synth_ref){0};
 	if (!strncmp(path, TASK_DIR, strlen(TASK_DIR)))
 		return task_lookup(p, path, ret);
-	if (!strncmp(path, PROC "/fd/", 10)) {
-		rest = number_parse(path + 10, &ret->num);
-		ret->entry = &synth_fd_link;
-		return rest && !*rest && fd_get(p, ret->num);
-	}
-	if (!strncmp(path, PROC "/fdinfo/", 14)) {
-		rest = number_parse(path + 14, &ret->num);
-		ret->entry = &synth_fdinfo;
+	for (size_t i = 0; i < ARRAY_SIZE(by_fd); i++) {
+		size_t len = strlen(by_fd[i].prefix);
+
+		if (strncmp(path, by_fd[i].prefix, len))
+			continue;
+		rest = number_parse(path + len, &ret->num);
+		ret->entry = by_fd[i].entry;
 		return rest && !*rest && fd_get(p, ret->num);
 	}
 	ret->entry = entry_by_path(path);

@@ -198,7 +198,7 @@ static int walk_in(struct proc *p, uint64_t dirfd, uint64_t path_at, unsigned fl
 
 	vfs_node_init(n);
 	err = path_in(p, path_at, path);
-	return err ? err : vfs_walk(p, (int)dirfd, path, flags, n);
+	return err ? err : vfs_walk(p, (int)dirfd, path, flags | VFS_WALK_PARENT, n);
 }
 
 /* Where a new name may be made. */
@@ -287,7 +287,7 @@ static int64_t rmdir_at(struct proc *p, uint64_t dirfd, uint64_t path_at)
 	vfs_node_init(&n);
 	err = path_in(p, path_at, path);
 	if (!err)
-		err = vfs_walk(p, (int)dirfd, path, 0, &n);
+		err = vfs_walk(p, (int)dirfd, path, VFS_WALK_PARENT, &n);
 	if (err)
 		return err;
 	if (n.last_special) {
@@ -348,21 +348,28 @@ static int64_t rename_at(struct proc *p, const uint64_t from[2], const uint64_t 
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
-	err = walk_in(p, from[0], from[1], 0, &a);
+	err = walk_in(p, from[0], from[1], VFS_WALK_CREATE, &a);
 	if (!err)
 		err = walk_in(p, to[0], to[1], VFS_WALK_CREATE, &b);
 	if (err)
 		return err;
-	if (a.last_special || b.last_special)
-		return flags & RENAME_NOREPLACE && b.last_special ? -EEXIST : -EBUSY;
 	if (a.mount != b.mount)
 		return -EXDEV;
+	if (a.last_special || b.last_special)
+		return flags & RENAME_NOREPLACE && !a.last_special ? -EEXIST : -EBUSY;
+	if (a.missing)
+		return -ENOENT;
 	if (!a.parent || !b.parent)
 		return a.parent || a.mount <= VFS_RUNTIME ? -EROFS : -EPERM;
-	if (b.dir_wanted && !S_ISDIR(vfs_node_mode(&a)))
-		return -ENOTDIR;
+	if (flags & RENAME_NOREPLACE && !b.missing)
+		return -EEXIST;
 	if (flags & RENAME_EXCHANGE && b.missing)
 		return -ENOENT;
+	if (!S_ISDIR(vfs_node_mode(&a)) &&
+	    (a.dir_wanted || (b.dir_wanted && !(flags & RENAME_EXCHANGE))))
+		return -ENOTDIR;
+	if (flags & RENAME_EXCHANGE && b.dir_wanted && !S_ISDIR(vfs_node_mode(&b)))
+		return -ENOTDIR;
 	return tmpfs_rename(p, a.parent, a.name, b.parent, b.name, flags);
 }
 

@@ -436,6 +436,8 @@ int tmpfs_rename(struct proc *p, struct tmpfs_inode *from_dir, const char *from,
 	if (strlen(to) > TMPFS_NAME_MAX)
 		return -ENAMETOOLONG;
 	old = entry_find(fs, to_dir, to);
+	if (old && old->inode == e->inode && !(flags & RENAME_NOREPLACE))
+		return 0; /* two names of one file: POSIX wants both to stay */
 	err = rename_check(e, old, to_dir, flags);
 	if (err)
 		return err;
@@ -445,8 +447,6 @@ int tmpfs_rename(struct proc *p, struct tmpfs_inode *from_dir, const char *from,
 	}
 	i = e->inode;
 	old_inode = old ? old->inode : NULL;
-	if (old_inode == i)
-		return 0; /* two names of one file: POSIX wants both to stay */
 	/* The new name first: it is the only step that can fail. */
 	err = entry_add(fs, to_dir, to, i, to_dir->next_seq);
 	if (err)

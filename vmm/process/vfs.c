@@ -213,8 +213,6 @@ static int open_create(struct proc *p, struct vfs_node *n, int flags, mode_t mod
 {
 	int err;
 
-	if (n->dir_wanted)
-		return -EISDIR;
 	if (!n->parent)
 		return n->mount == VFS_PROC ? -ENOENT : -EROFS;
 	err = tmpfs_create(p, n->parent, n->name, S_IFREG | (mode & 07777 & ~p->vfs->umask), NULL,
@@ -260,10 +258,12 @@ int vfs_open_walk(struct proc *p, int dirfd, const char *path, int flags, mode_t
 	if (!(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
 		walk |= VFS_WALK_FOLLOW;
 	if (flags & O_CREAT)
-		walk |= VFS_WALK_CREATE;
+		walk |= VFS_WALK_CREATE | VFS_WALK_PARENT;
 	err = vfs_walk(p, dirfd, path, walk, &n);
 	if (err)
 		return err;
+	if (flags & O_CREAT && n.dir_wanted && !n.last_special)
+		return -EISDIR;
 	flags &= ~O_CLOEXEC;
 	if ((flags & O_TMPFILE) == O_TMPFILE)
 		return open_unnamed(p, &n, flags, mode, ret);
@@ -272,7 +272,7 @@ int vfs_open_walk(struct proc *p, int dirfd, const char *path, int flags, mode_t
 	if (flags & O_CREAT && !n.magic) {
 		if (flags & O_EXCL)
 			return -EEXIST;
-		if (n.dir_wanted || S_ISDIR(vfs_node_mode(&n)))
+		if (S_ISDIR(vfs_node_mode(&n)))
 			return -EISDIR;
 	}
 	return vfs_open_node(p, &n, flags, ret);

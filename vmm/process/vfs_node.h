@@ -89,7 +89,9 @@ enum {
 	VFS_WALK_NO_MAGIC = 8,	  /**< RESOLVE_NO_MAGICLINKS */
 	VFS_WALK_BENEATH = 16,	  /**< RESOLVE_BENEATH */
 	VFS_WALK_IN_ROOT = 32,	  /**< RESOLVE_IN_ROOT */
-	VFS_WALK_NO_XDEV = 64,	  /**< RESOLVE_NO_XDEV */
+	VFS_WALK_PARENT =
+		128, /**< what happens to the last name: not followed even before a slash */
+	VFS_WALK_NO_XDEV = 64, /**< RESOLVE_NO_XDEV */
 };
 
 /**

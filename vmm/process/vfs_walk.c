@@ -198,6 +198,12 @@ static int cur_pop(struct walk *w)
 
 enum step { STEP_DONE, STEP_AGAIN, STEP_SLOW };
 
+/* Is a link at the end to be followed? A slash after it asks for what it leads to. */
+static bool link_wanted(const struct walk *w, bool slash)
+{
+	return w->flags & VFS_WALK_FOLLOW || (slash && !(w->flags & VFS_WALK_PARENT));
+}
+
 /* Restrictions of openat2 on a link. */
 static int link_check(struct walk *w, const char *text)
 {
@@ -310,7 +316,7 @@ static int step_whole(struct walk *w, enum step *ret)
 		cur_set(w, n->path, (size_t)(name - n->path));
 		return link_follow(w, slash ? "/" : "", !slash, ret);
 	}
-	if (slash && !S_ISDIR(vfs_node_mode(n)))
+	if (slash && !(w->flags & VFS_WALK_PARENT) && !S_ISDIR(vfs_node_mode(n)))
 		return -ENOTDIR;
 	n->dir_wanted = slash;
 	*ret = STEP_DONE;
@@ -374,13 +380,13 @@ static int step_name(struct walk *w, enum step *ret)
 	}
 	if (err)
 		return err;
-	if (S_ISLNK(vfs_node_mode(n)) && (!last || slash || w->flags & VFS_WALK_FOLLOW))
+	if (S_ISLNK(vfs_node_mode(n)) && (!last || link_wanted(w, slash)))
 		return link_follow(w, left, last && !slash, ret);
 	if (last && !slash) {
 		*ret = STEP_DONE;
 		return 0;
 	}
-	if (!S_ISDIR(vfs_node_mode(n)))
+	if (!S_ISDIR(vfs_node_mode(n)) && !(last && w->flags & VFS_WALK_PARENT))
 		return -ENOTDIR;
 	if (last) {
 		n->dir_wanted = true;
