@@ -114,7 +114,8 @@ int mm_copy_out(struct proc *p, uint64_t dst, const void *src, size_t n);
 int mm_copy_in_str(struct proc *p, char *dst, uint64_t src, size_t size);
 
 /**
- * mm_user_iov() - host iovecs for a range of user memory, pages brought in.
+ * mm_user_iov() - host iovecs for a range of user memory, pages brought in. Like the pointer of
+ * mm_user_u32() they are valid until the next call that brings user memory in, maps or unmaps.
  * @write: the vmm will write there
  * @max: room in @iov; a range that needs more is cut short (adjacent frames are merged)
  * @ret_count: entries used
