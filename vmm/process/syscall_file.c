@@ -118,12 +118,13 @@ static int rw_check(struct proc *p, struct rw *rw, uint64_t fd, bool positioned)
 static int64_t rw_plain(struct proc *p, struct task *t, const uint64_t a[6], bool write,
 			bool positioned)
 {
-	struct iovec seg = {.iov_base = (void *)(uintptr_t)a[1], .iov_len = a[2]};
+	uint64_t total = MIN(a[2], RW_BYTES_MAX);
+	struct iovec seg = {.iov_base = (void *)(uintptr_t)a[1], .iov_len = total};
 	struct rw rw = {.write = write,
 			.offset = positioned ? (int64_t)a[3] : -1,
 			.segs = &seg,
 			.seg_count = 1,
-			.total = MIN(a[2], RW_BYTES_MAX)};
+			.total = total};
 	int err = rw_check(p, &rw, a[0], positioned);
 
 	return err ? err : rw_run(p, t, &rw);
