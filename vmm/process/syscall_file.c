@@ -296,7 +296,8 @@ struct copy {
 /* One piece; positions move by what was written. Return: bytes, 0 at the end, or -errno. */
 static int64_t copy_step(struct proc *p, struct copy *c, void *buf)
 {
-	struct iovec iov = {buf, MIN(c->left, (uint64_t)COPY_CHUNK)};
+	size_t want = MIN(c->left, (uint64_t)COPY_CHUNK);
+	struct iovec iov = {buf, want};
 	int64_t from = c->in_at < 0 ? c->in->pos : c->in_at, got, put;
 
 	got = c->in->ops->read(p, c->in, &iov, 1, from);
