@@ -340,8 +340,9 @@ static int sock_load(struct proc *p, struct links *l, struct state_reader *r)
 	if (ret)
 		return ret;
 	rx = state_get_bytes(r, UINT32_MAX, &n);
-	if (n)
-		ret = sock_append(s, rx, n);
+	if (r->err)
+		return r->err;
+	ret = sock_append(s, rx, n);
 	if (!ret)
 		ret = messages_load(s, r);
 	if (ret)

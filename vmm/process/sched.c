@@ -26,6 +26,8 @@
 
 void task_queue_add(struct task_queue *q, struct task *t)
 {
+	task_queue_remove(t);
+	t->queue = q;
 	t->queue_next = NULL;
 	t->queue_prev = q->tail;
 	if (q->tail)
@@ -36,8 +38,12 @@ void task_queue_add(struct task_queue *q, struct task *t)
 	q->count++;
 }
 
-void task_queue_remove(struct task_queue *q, struct task *t)
+void task_queue_remove(struct task *t)
 {
+	struct task_queue *q = t->queue;
+
+	if (!q)
+		return;
 	if (t->queue_prev)
 		t->queue_prev->queue_next = t->queue_next;
 	else
@@ -46,6 +52,7 @@ void task_queue_remove(struct task_queue *q, struct task *t)
 		t->queue_next->queue_prev = t->queue_prev;
 	else
 		q->tail = t->queue_prev;
+	t->queue = NULL;
 	t->queue_next = t->queue_prev = NULL;
 	q->count--;
 }
@@ -175,8 +182,7 @@ void task_exit(struct proc *p, struct task *t, int status)
 	signals_task_exit(p, t);
 	if (s->current == t)
 		s->current = NULL;
-	else
-		task_queue_remove(t->state == TASK_BLOCKED ? &s->blocked : &s->ready, t);
+	task_queue_remove(t);
 	if (s->loaded == t)
 		s->loaded = NULL;
 	task_free(s, t);
@@ -220,7 +226,6 @@ void task_ready(struct proc *p, struct task *t, enum wait_outcome outcome)
 
 	t->wait.outcome = outcome;
 	t->state = TASK_RUNNABLE;
-	task_queue_remove(&s->blocked, t);
 	task_queue_add(&s->ready, t);
 }
 

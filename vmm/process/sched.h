@@ -45,8 +45,10 @@ struct sched {
 	struct epoll *epolls; /**< all epoll sets */
 };
 
+/** task_queue_add() - at the end of @q; leaves the queue that it was in. */
 void task_queue_add(struct task_queue *q, struct task *t);
-void task_queue_remove(struct task_queue *q, struct task *t);
+/** task_queue_remove() - out of its queue, if it is in one. */
+void task_queue_remove(struct task *t);
 
 /** task_ready() - a blocked task's call runs again because of @outcome. */
 void task_ready(struct proc *p, struct task *t, enum wait_outcome outcome);

@@ -348,7 +348,7 @@ static struct task *pick(struct sched *s)
 {
 	if (!s->current && s->ready.head) {
 		s->current = s->ready.head;
-		task_queue_remove(&s->ready, s->current);
+		task_queue_remove(s->current);
 		s->slice_end_ns = 0;
 	}
 	return s->current;

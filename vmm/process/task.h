@@ -70,8 +70,9 @@ struct task {
 
 	/* The scheduler's own. */
 	bool interrupted; /**< the call that just ended returned -EINTR for a signal */
-	struct task *next, *prev;	      /**< all live tasks, oldest first */
-	struct task *queue_next, *queue_prev; /**< the ready or the blocked ones */
+	struct task *next, *prev; /**< all live tasks, oldest first */
+	struct task_queue *queue; /**< the ready or the blocked ones, or NULL */
+	struct task *queue_next, *queue_prev;
 };
 
 /**
