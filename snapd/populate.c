@@ -4,46 +4,47 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/cleanup.h"
+#include "common/util.h"
 
-static int by_page(const void *a, const void *b)
-{
-	const struct snapshot_ws_entry *x = a, *y = b;
-
-	return (x->page > y->page) - (x->page < y->page);
-}
+/** The kinds of a page: not in the set, or which run it may be part of. */
+enum kind { KIND_NONE, KIND_READ, KIND_WRITTEN };
 
 int populate_runs(const struct snapshot_ws_entry *ws, size_t count,
 		  struct proto_populate **ret_runs, uint32_t *ret_count)
 {
-	CLEANUP_FREE struct snapshot_ws_entry *sorted = NULL;
+	CLEANUP_FREE uint8_t *kinds = NULL;
 	struct proto_populate *runs;
-	uint32_t n = 0;
+	uint32_t n = 0, end = 0;
 
 	*ret_runs = NULL;
 	*ret_count = 0;
 	if (!count)
 		return 0;
-	sorted = malloc(count * sizeof(*sorted));
+	for (size_t i = 0; i < count; i++)
+		end = MAX(end, ws[i].page + 1);
+	kinds = calloc(1, end + 1ul);
 	runs = malloc(count * sizeof(*runs));
-	if (!sorted || !runs) {
+	if (!kinds || !runs) {
 		free(runs);
 		return -ENOMEM;
 	}
-	memcpy(sorted, ws, count * sizeof(*sorted));
-	qsort(sorted, count, sizeof(*sorted), by_page);
+	for (size_t i = 0; i < count; i++)
+		kinds[ws[i].page] = ws[i].flags & SNAPSHOT_WS_WRITTEN ? KIND_WRITTEN : KIND_READ;
 	for (size_t i = 0; i < count; i++) {
-		uint32_t kind = sorted[i].flags & SNAPSHOT_WS_WRITTEN ? PROTO_POPULATE_WRITE : 0;
-		struct proto_populate *last = n ? &runs[n - 1] : NULL;
-		uint32_t last_pages = last ? last->count_flags & ~PROTO_POPULATE_WRITE : 0;
+		uint32_t page = ws[i].page;
+		uint8_t kind = kinds[page];
 
-		if (last && last->page + last_pages == sorted[i].page &&
-		    (last->count_flags & PROTO_POPULATE_WRITE) == kind)
-			last->count_flags++;
-		else
-			runs[n++] = (struct proto_populate){sorted[i].page, 1 | kind};
+		if (kind == KIND_NONE)
+			continue; /* part of an earlier run */
+		runs[n] = (struct proto_populate){
+			page, kind == KIND_WRITTEN ? PROTO_POPULATE_WRITE : 0};
+		for (; kinds[page] == kind; page++) {
+			kinds[page] = KIND_NONE;
+			runs[n].count_flags++;
+		}
+		n++;
 	}
 	*ret_runs = runs;
 	*ret_count = n;

@@ -10,7 +10,8 @@
 #include "snapshot-format/snapshot.h"
 
 /**
- * populate_runs() - sort a working set by page and join neighbours of one kind.
+ * populate_runs() - join neighbours of one kind; runs come in order of first touch.
+ * Neighbours of a page come with it, whenever they were touched themselves.
  * @ret_runs: malloc'ed, the caller's; NULL when there are none
  * Return: 0 or -ENOMEM.
  */

@@ -98,7 +98,6 @@ int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_
 {
 	struct snapshot_params params = {
 		.ram_pages = p->vm->mem.ram_bytes / PAGE_BYTES,
-		.template_pages = mm_template_pages(p),
 		.guest_kind = GUEST_KIND_PROCESS,
 		.created_ns = clock_real_ns(),
 	};
@@ -110,6 +109,8 @@ int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	memcpy(params.cpu_features, p->vm->cpu_features, sizeof(params.cpu_features));
 	ret = sched_park(p);
+	mm_trim(p); /* pages mapped ahead that nothing was written to */
+	params.template_pages = mm_template_pages(p);
 	if (!ret)
 		ret = snapshot_writer_new(fd, &params, &writer);
 	if (!ret)

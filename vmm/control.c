@@ -421,7 +421,6 @@ static int become_restored(struct control *c, struct message *m, struct guest_wi
 	image.populate_count = body->populate_count;
 	take_dirs(m, wiring);
 	ret = guest_restore(c->proc, c->vm, wiring, &image);
-	munmap(map, map_bytes);
 	c->waits_restore = true;
 	return ret;
 }

@@ -4,10 +4,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "common/log.h"
 #include "vmm/device.h"
+#include "vmm/populate.h"
 #include "vmm/process/clock.h"
 #include "vmm/process/file.h"
 #include "vmm/process/mm.h"
@@ -80,28 +80,6 @@ int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 	return ret;
 }
 
-/**
- * Bring the working set in before the guest runs: a run that was only read is mapped from the
- * template, one that was written is copied now, so that neither costs a fault later. A failure here
- * costs only time: the pages would come in one by one.
- */
-static int populate(struct vm *vm, const struct guest_image *image)
-{
-	for (uint32_t i = 0; i < image->populate_count; i++) {
-		uint64_t count = image->populate[i].count_flags & ~PROTO_POPULATE_WRITE;
-		uint64_t page = image->populate[i].page;
-		bool write = image->populate[i].count_flags & PROTO_POPULATE_WRITE;
-
-		if (page > image->template_pages || count > image->template_pages - page)
-			return -EBADMSG;
-		if (madvise(guest_page_ptr(&vm->mem, (uint32_t)page), count * PAGE_BYTES,
-			    write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) < 0)
-			log_debug("restore: populate %u pages at %u: %s", (unsigned)count,
-				  (unsigned)page, strerror(errno));
-	}
-	return 0;
-}
-
 int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 		  const struct guest_image *image)
 {
@@ -111,7 +89,7 @@ int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiri
 		ret = guest_mem_map_template(&vm->mem, image->memfd, image->template_pages,
 					     image->uffd);
 	if (!ret)
-		ret = populate(vm, image);
+		ret = populate_start(&vm->mem, image->populate, image->populate_count);
 	if (!ret)
 		ret = devices_load(p, image->state, image->state_bytes);
 	if (ret)

@@ -35,12 +35,13 @@ struct guest_image {
 	int uffd;		 /**< serves holes of the template, or -1: it has none */
 	const void *state;	 /**< STATE section */
 	size_t state_bytes;
-	const struct proto_populate *populate; /**< runs to bring in before the first instruction */
+	const struct proto_populate *populate; /**< runs to bring in; kept until the process ends */
 	uint32_t populate_count;
 };
 
 /**
- * guest_restore() - the counterpart: map the template, load all device states.
+ * guest_restore() - the counterpart: map the template, load all device states. The populate runs are
+ * left to the helper thread of populate_init().
  * The limits come from the snapshot. Return: 0 or -errno with a log line.
  */
 int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,

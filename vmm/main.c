@@ -17,6 +17,8 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpu_features.h"
+#include "vmm/populate.h"
+#include "vmm/process/task.h"
 #include "vmm/vm.h"
 
 enum { ENV_MAX = 256, RAM_MIB_MAX = 16384 };
@@ -269,6 +271,8 @@ static int command_shell(const struct options *o)
 		return 2;
 	uffd = make_uffd();
 	close(SANDBOX_FD_USERFAULTFD);
+	if (sched_process_init() || populate_init())
+		return 2;
 	if (sandbox_seccomp_load(SANDBOX_FD_SECCOMP))
 		return 2;
 	close(SANDBOX_FD_SECCOMP);

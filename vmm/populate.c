@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * populate.c - bring a working set in while the guest already runs
+ *
+ * Theory of operation
+ *
+ * A page that was only read is mapped from the template; one that was written is copied ahead. Both
+ * spare the guest a fault that leaves the vCPU. A helper thread does it in the order of first touch,
+ * so that it runs ahead of the guest on another CPU; where it does not, the guest's own fault and
+ * the thread's advice meet in the kernel and either of them wins.
+ *
+ * The kernel maps what is there of the 64 KiB around a read fault in one go, so one read in each
+ * such window is enough.
+ *
+ * Invariants
+ *  1. Advice never changes what a page holds: it cannot race with the guest in a way that matters.
+ *  2. Work is handed over once in a process's life, through a futex word: 0 none, 1 there.
+ */
+#include "vmm/populate.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "vmm/guest_mem.h"
+
+enum {
+	WINDOW_PAGES = 16, /* fault_around_bytes */
+	WINDOWS_MAX = 16384,
+	STACK_BYTES = 65536,
+};
+
+/** struct job - what the thread works on. */
+struct job {
+	const struct guest_mem *mem;
+	const struct proto_populate *runs;
+	uint32_t count;
+};
+
+static struct job job;
+static _Atomic uint32_t work;
+
+/** One bit for each window of the template that a read has mapped. Beyond its end: no shortcut. */
+static uint8_t windows[WINDOWS_MAX / 8];
+
+/** Note a read of @page. Return: false when its window was read before. */
+static bool window_first(uint64_t page)
+{
+	uint64_t window = page / WINDOW_PAGES;
+	uint8_t bit = (uint8_t)(1u << window % 8);
+
+	if (window >= WINDOWS_MAX)
+		return true;
+	if (windows[window / 8] & bit)
+		return false;
+	windows[window / 8] |= bit;
+	return true;
+}
+
+static void advise(const struct guest_mem *mem, uint64_t page, uint64_t count, int advice)
+{
+	if (madvise(guest_page_ptr(mem, (uint32_t)page), count * PAGE_BYTES, advice) < 0)
+		log_debug("populate: %llu pages at %llu: %s", (unsigned long long)count,
+			  (unsigned long long)page, strerror(errno));
+}
+
+static void run_one(const struct guest_mem *mem, const struct proto_populate *run)
+{
+	uint64_t count = run->count_flags & ~PROTO_POPULATE_WRITE, page = run->page;
+
+	if (run->count_flags & PROTO_POPULATE_WRITE) {
+		advise(mem, page, count, MADV_POPULATE_WRITE);
+		return;
+	}
+	for (uint64_t end = page + count; page < end; page = align_down(page, WINDOW_PAGES) + WINDOW_PAGES)
+		if (window_first(page))
+			advise(mem, page, 1, MADV_POPULATE_READ);
+}
+
+static int check(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t pages = runs[i].count_flags & ~PROTO_POPULATE_WRITE;
+
+		if (runs[i].page > mem->template_pages ||
+		    pages > mem->template_pages - runs[i].page)
+			return -EBADMSG;
+	}
+	return 0;
+}
+
+int populate_all(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count)
+{
+	int ret = check(mem, runs, count);
+
+	for (uint32_t i = 0; !ret && i < count; i++)
+		run_one(mem, &runs[i]);
+	return ret;
+}
+
+int populate_start(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count)
+{
+	int ret = check(mem, runs, count);
+
+	if (ret || !count)
+		return ret;
+	job = (struct job){.mem = mem, .runs = runs, .count = count};
+	/* Pairs with the acquire in the thread: it sees the job. */
+	atomic_store_explicit(&work, 1, memory_order_release);
+	syscall(SYS_futex, &work, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	return 0;
+}
+
+static void *thread_main(void *arg)
+{
+	(void)arg;
+	while (!atomic_load_explicit(&work, memory_order_acquire))
+		syscall(SYS_futex, &work, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	for (uint32_t i = 0; i < job.count; i++)
+		run_one(job.mem, &job.runs[i]);
+	return NULL;
+}
+
+int populate_init(void)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t thread;
+	int ret;
+
+	/* Signals are for the vCPU's thread. */
+	sigfillset(&all);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = -pthread_create(&thread, &attr, thread_main, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return ret;
+}

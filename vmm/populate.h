@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* populate.h - bring a working set in while the guest already runs */
+#ifndef QUICKTHAW_VMM_POPULATE_H
+#define QUICKTHAW_VMM_POPULATE_H
+
+#include <stdint.h>
+
+#include "include/snapd_proto.h"
+
+struct guest_mem;
+
+/**
+ * populate_init() - start the helper thread, which sleeps until there is work. Before the jail's
+ * filter, which allows no threads. Return: 0 or -errno.
+ */
+int populate_init(void);
+
+/**
+ * populate_start() - hand the runs of a template's working set to the helper thread; once.
+ * @runs: @count runs in order of first touch, checked against @mem here; kept until the process ends
+ * Neither the guest's run nor its correctness waits for the thread: a page that it has not brought
+ * in comes in by a fault. Return: 0 or -EBADMSG.
+ */
+int populate_start(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count);
+
+/** populate_all() - the same at once, in the calling thread. */
+int populate_all(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count);
+
+#endif
