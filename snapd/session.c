@@ -298,7 +298,10 @@ static void breach(struct instance *inst, const char *text)
 
 void session_stop(struct instance *inst)
 {
-	fail_text(inst, SESSION_FAILED_STOPPED, "stopped");
+	if (!has_work(inst))
+		session_end(inst);
+	else
+		fail_text(inst, SESSION_FAILED_STOPPED, "stopped");
 }
 
 static void on_page_in_failed(uint32_t client, const char *text)
