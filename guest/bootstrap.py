@@ -6,8 +6,10 @@ an invocation, call the handler, send back its result or its error. With
 AWS_LAMBDA_INITIALIZATION_TYPE=snap-start it stops at /restore/next once before: that is where
 Quickthaw takes the snapshot, and where every clone goes on.
 
-Every system call is an exit to the vmm, so the loop is written to need two of them: one send
-carries the response and the next request for work, one recv brings both answers.
+What runs between /restore/next and the response runs in every clone, on memory that is cold: each
+page that it touches costs. So this path is short: two system calls (one send carries the response
+and the next request for work, one recv brings the answers), headers are looked up and not parsed,
+encoders are made once, and what a handler may not ask for is computed when it does.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
@@ -24,8 +26,7 @@ import traceback
 
 import snapshot_restore_py
 
-API = "/2018-06-01/runtime/"
-RESPONSE_BYTES_MAX = 6 * 1024 * 1024
+API = b"/2018-06-01/runtime/"
 
 
 class InitError(Exception):
@@ -49,27 +50,64 @@ class ClientContext:
 class Context:
     """What a handler gets as its second argument."""
 
-    def __init__(self, headers):
-        env = os.environ
-        self.aws_request_id = headers["lambda-runtime-aws-request-id"]
-        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn", "")
-        self.function_name = env.get("AWS_LAMBDA_FUNCTION_NAME", "")
-        self.function_version = env.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        self.memory_limit_in_mb = env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-        self.log_group_name = env.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
-        self.log_stream_name = env.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
-        self.identity = None
-        client_context = headers.get("lambda-runtime-client-context")
-        self.client_context = ClientContext(json.loads(client_context)) if client_context else None
-        self._deadline_ms = int(headers.get("lambda-runtime-deadline-ms", "0"))
+    function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+    memory_limit_in_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    log_group_name = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
+    log_stream_name = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+    identity = None
+
+    def __init__(self, answer, request_id):
+        self._answer = answer
+        self.aws_request_id = request_id
+
+    @property
+    def invoked_function_arn(self):
+        """The ARN that was invoked, with its qualifier."""
+        return self._answer.header(b"lambda-runtime-invoked-function-arn")
+
+    @property
+    def client_context(self):
+        """What the caller sent along, or None."""
+        text = self._answer.header(b"lambda-runtime-client-context")
+        return ClientContext(json.loads(text)) if text else None
 
     def get_remaining_time_in_millis(self):
         """Milliseconds until the function times out, never negative."""
-        return max(0, self._deadline_ms - int(time.time() * 1000))
+        deadline_ms = int(self._answer.header(b"lambda-runtime-deadline-ms") or 0)
+        return max(0, deadline_ms - int(time.time() * 1000))
 
     def log(self, message):
         """Write to the function's log."""
         sys.stdout.write(str(message))
+
+
+class Answer:
+    """An answer of the Runtime API."""
+
+    def __init__(self, head, body):
+        self._head = head
+        self._names = head.lower()
+        self.body = body
+
+    @property
+    def status(self):
+        """The status code."""
+        return int(self._head.split(b" ", 2)[1])
+
+    def header(self, name):
+        """The value of a header by its lower-case name as bytes; "" where there is none."""
+        return find_header(self._head, self._names, name).decode()
+
+
+def find_header(head, names, name):
+    """The value of a header in head; names is head in lower case."""
+    at = names.find(b"\r\n" + name + b":")
+    if at < 0:
+        return b""
+    at += len(name) + 3
+    end = head.find(b"\r\n", at)
+    return head[at:end if end >= 0 else None].strip()
 
 
 class Api:
@@ -79,30 +117,29 @@ class Api:
         host, _, port = address.partition(":")
         self._sock = socket.create_connection((host, int(port or 80)))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.send = self._sock.sendall
+        self._tail = f" HTTP/1.1\r\nHost: {address}\r\n".encode()
         self._buffer = bytearray(65536)
         self._view = memoryview(self._buffer)
         self._start = 0  # of the bytes that are not used yet
         self._end = 0
-        self._host = address
 
-    def request(self, method, path, body=None, error_type=None):
-        """The bytes of one request."""
-        head = f"{method} {API}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
+    def get(self, path):
+        """The bytes of a GET request."""
+        return b"GET " + API + path + self._tail + b"\r\n"
+
+    def post(self, path, body, error_type=None):
+        """The bytes of a POST request."""
+        kind = b""
         if error_type:
-            head += f"Lambda-Runtime-Function-Error-Type: {error_type}\r\n"
-        if body is None:
-            return (head + "\r\n").encode()
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
-
-    def send(self, data):
-        """Send all of the bytes."""
-        self._sock.sendall(data)
+            kind = f"Lambda-Runtime-Function-Error-Type: {error_type}\r\n".encode()
+        return b"POST %b%b%b%bContent-Length: %d\r\n\r\n%b" % (
+            API, path, self._tail, kind, len(body), body)
 
     def _receive(self, room):
-        """Read once, with at least @room bytes of buffer behind what is not used yet."""
+        """Read once, with at least room bytes of buffer behind what is not used yet."""
         used = self._end - self._start
-        if self._start == self._end:
+        if not used:
             self._start = self._end = 0
         if len(self._buffer) - self._end < room:
             grown = bytearray(max(len(self._buffer), used + room))
@@ -115,24 +152,22 @@ class Api:
         self._end += count
 
     def answer(self):
-        """The next answer: (status, headers with lower-case names, body)."""
-        while True:
-            at = self._buffer.find(b"\r\n\r\n", self._start, self._end)
-            if at >= 0:
-                break
+        """The next answer."""
+        while (at := self._buffer.find(b"\r\n\r\n", self._start, self._end)) < 0:
             self._receive(4096)
-        lines = self._buffer[self._start:at].decode("latin-1").split("\r\n")
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+        head = bytes(self._view[self._start:at])
         self._start = at + 4
-        size = int(headers.get("content-length", "0"))
+        size = int(find_header(head, head.lower(), b"content-length") or 0)
         while self._end - self._start < size:
             self._receive(size - (self._end - self._start))
         body = bytes(self._view[self._start:self._start + size])
         self._start += size
-        return int(lines[0].split(" ", 2)[1]), headers, body
+        return Answer(head, body)
+
+    def rehearse(self, data):
+        """Pretend that data came."""
+        self._view[:len(data)] = data
+        self._start, self._end = 0, len(data)
 
 
 def load_handler(name):
@@ -184,38 +219,60 @@ def log_error(error_type, message, trace, request_id=""):
     print(lines, file=sys.stderr, flush=True)
 
 
+scan_json = json.JSONDecoder().scan_once
+# What json.dumps(value, ensure_ascii=False) makes anew at every call.
+encode_json = json.encoder.c_make_encoder and json.encoder.c_make_encoder(
+    None, json.JSONEncoder().default, json.encoder.encode_basestring, None, ": ", ", ",
+    False, False, True)
+
+
+def from_json(data):
+    """An event from bytes."""
+    text = data.decode()
+    try:
+        value, end = scan_json(text, 0)
+        if end == len(text):
+            return value
+    except StopIteration:
+        pass
+    return json.loads(text)  # white space around it, or an error to explain
+
+
 def to_json(value):
     """A handler's result as bytes; what JSON cannot hold is Runtime.MarshalError."""
+    if encode_json:
+        return "".join(encode_json(value, 0)).encode()
     return json.dumps(value, ensure_ascii=False).encode()
 
 
 def fail(api, path, error_type, message, trace):
     """Report that the function cannot serve, and end."""
     log_error(error_type, message, trace)
-    api.send(api.request("POST", path, error_body(error_type, message, trace), error_type))
+    api.send(api.post(path, error_body(error_type, message, trace), error_type))
     api.answer()
     sys.exit(1)
 
 
-def run_handler(api, handler, headers, body):
+def run_handler(api, handler, answer):
     """Call the handler. Returns the bytes of the request that reports its result."""
-    request_id = headers["lambda-runtime-aws-request-id"]
+    request_id = answer.header(b"lambda-runtime-aws-request-id")
+    path = b"invocation/%b/" % request_id.encode()
     try:
-        trace_id = headers.get("lambda-runtime-trace-id")
+        trace_id = answer.header(b"lambda-runtime-trace-id")
         if trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = trace_id
-        result = handler(json.loads(body), Context(headers))
+        result = handler(from_json(answer.body), Context(answer, request_id))
     except Exception as e:  # pylint: disable=broad-except
         error_type, message, trace = describe_exception(e)
     else:
         try:
-            return api.request("POST", f"invocation/{request_id}/response", to_json(result))
-        except (TypeError, ValueError) as e:
+            return api.post(path + b"response", to_json(result))
+        except (TypeError, ValueError, RecursionError) as e:
             error_type, trace = "Runtime.MarshalError", []
             message = f"Unable to marshal response: {e}"
     log_error(error_type, message, trace, request_id)
-    return api.request("POST", f"invocation/{request_id}/error",
-                       error_body(error_type, message, trace, request_id), error_type)
+    return api.post(path + b"error", error_body(error_type, message, trace, request_id),
+                    error_type)
 
 
 def reseed():
@@ -237,58 +294,66 @@ def reseed():
 def rehearse(api):
     """Run the loop's own code on a made-up event: the interpreter specialises it before the snapshot
     instead of in every clone."""
-    headers = {"lambda-runtime-aws-request-id": "rehearsal", "lambda-runtime-deadline-ms": "0"}
-    answer = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n" \
-             b'Content-Length: 15\r\n\r\n{"status":"OK"}'
     for _ in range(16):
-        run_handler(api, lambda event, context: {"event": event}, headers, b'{"k": ["v", 1, 2.5]}')
-        api._buffer[:len(answer)] = answer  # pylint: disable=protected-access
-        api._start, api._end = 0, len(answer)  # pylint: disable=protected-access
-        api.answer()
-    api._start = api._end = 0  # pylint: disable=protected-access
-    reseed()
+        api.rehearse(b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: rehearsal\r\n"
+                     b'Content-Length: 22\r\n\r\n{"key": ["v", 1, 2.5]}')
+        run_handler(api, lambda event, context: {"event": event}, api.answer())
+        reseed()
+    api.rehearse(b"")
 
 
-def stop_for_snapshot(api):
-    """Run the hooks before the snapshot, wait to be restored, run those after."""
-    try:
-        snapshot_restore_py.run_before_snapshot()
-    except Exception as e:  # pylint: disable=broad-except
-        error_type, message, trace = describe_exception(e)
-        fail(api, "init/error", "Runtime.BeforeSnapshotError", f"{error_type}: {message}", trace)
-    rehearse(api)
-    gc.collect()
-    gc.freeze()
-    api.send(api.request("GET", "restore/next"))
-    api.answer()
-    reseed()
+def after_restore(api):
+    """Run the hooks after a restore."""
     try:
         snapshot_restore_py.run_after_restore()
     except Exception as e:  # pylint: disable=broad-except
         error_type, message, trace = describe_exception(e)
-        fail(api, "restore/error", "Runtime.AfterRestoreError", f"{error_type}: {message}", trace)
+        fail(api, b"restore/error", "Runtime.AfterRestoreError", f"{error_type}: {message}", trace)
+
+
+def stop_for_snapshot(api, ask):
+    """Run the hooks before the snapshot, wait to be restored, run those after, ask for work."""
+    try:
+        snapshot_restore_py.run_before_snapshot()
+    except Exception as e:  # pylint: disable=broad-except
+        error_type, message, trace = describe_exception(e)
+        fail(api, b"init/error", "Runtime.BeforeSnapshotError", f"{error_type}: {message}", trace)
+    rehearse(api)
+    hooks = snapshot_restore_py.has_after_restore()
+    stop = api.get(b"restore/next")
+    gc.collect()
+    gc.freeze()
+    # Without hooks nothing can go wrong before the first event: ask for it in the same breath.
+    api.send(stop if hooks else stop + ask)
+    api.answer()
+    reseed()
+    if hooks:
+        after_restore(api)
+        api.send(ask)
 
 
 def main():
     """Initialise, stop for the snapshot where there is one, then serve for ever."""
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    ask = api.get(b"invocation/next")
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", "/var/task"))
     try:
         handler = load_handler(os.environ.get("_HANDLER", ""))
     except InitError as e:
-        fail(api, "init/error", e.error_type, str(e), e.trace)
+        fail(api, b"init/error", e.error_type, str(e), e.trace)
     except Exception as e:  # pylint: disable=broad-except
-        fail(api, "init/error", *describe_exception(e))
+        fail(api, b"init/error", *describe_exception(e))
+    flush = sys.stdout.flush
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        stop_for_snapshot(api)
-    ask = api.request("GET", "invocation/next")
-    api.send(ask)
+        stop_for_snapshot(api, ask)
+    else:
+        api.send(ask)
     while True:
-        status, headers, body = api.answer()
-        if status != 200:
-            raise ConnectionError(f"the Runtime API answered {status} to /next")
-        report = run_handler(api, handler, headers, body)
-        sys.stdout.flush()
+        answer = api.answer()
+        if answer.status != 200:
+            raise ConnectionError(f"the Runtime API answered {answer.status} to /next")
+        report = run_handler(api, handler, answer)
+        flush()
         api.send(report + ask)
         api.answer()
 

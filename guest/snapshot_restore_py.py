@@ -35,6 +35,11 @@ def run_before_snapshot():
         func(*args, **kwargs)
 
 
+def has_after_restore():
+    """Is there anything for run_after_restore() to do?"""
+    return bool(_after_restore)
+
+
 def run_after_restore():
     """What the bootstrap calls after /restore/next."""
     for func, args, kwargs in _after_restore:
