@@ -50,8 +50,8 @@ static bool parse_target(const char *path, struct target *t)
 	if (!function_name_ok(name))
 		return false;
 	snprintf(t->name, sizeof(t->name), "%s", name);
-	return !slash || snprintf(t->action, sizeof(t->action), "%s", slash + 1) <
-				 (int)sizeof(t->action);
+	return !slash ||
+	       snprintf(t->action, sizeof(t->action), "%s", slash + 1) < (int)sizeof(t->action);
 }
 
 struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,

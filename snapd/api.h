@@ -17,7 +17,8 @@ void api_function_publish(struct http_request *r, struct function *f);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
 void api_stats(struct http_request *r);
 
-/** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none. */
+/** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none.
+ */
 struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,
 			    struct version *preset);
 

@@ -74,8 +74,8 @@ static void reply_store_error(struct http_request *r, const struct store_job *jo
 	int err = job->err;
 
 	if (err == -EEXIST)
-		http_reply_error(r, 409, "ResourceConflictException",
-				 "Function already exist: %s", job->name);
+		http_reply_error(r, 409, "ResourceConflictException", "Function already exist: %s",
+				 job->name);
 	else if (err == -EFBIG)
 		http_reply_error(r, 400, "CodeStorageExceededException",
 				 "%s: the code is larger than 250 MiB", job->code_dir);
@@ -169,8 +169,8 @@ void api_function_create(struct http_request *r)
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "FunctionName: 1 to 64 letters, digits, - and _");
 	else if (functions_find(name))
-		http_reply_error(r, 409, "ResourceConflictException",
-				 "Function already exist: %s", name);
+		http_reply_error(r, 409, "ResourceConflictException", "Function already exist: %s",
+				 name);
 	else if (function_settings_parse(root, &settings, &why))
 		http_reply_error(r, 400, "InvalidParameterValueException", "%s", why);
 	else if (scheduler_ram_class(&settings) < 0)

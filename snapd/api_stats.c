@@ -73,7 +73,7 @@ static json_t *shells_json(void)
 {
 	unsigned ready = 0, target = 0;
 
-	for (int class = 0; class < SHELL_POOL_CLASSES; class++) {
+	for (int class = 0; class < SHELL_POOL_CLASSES; class ++) {
 		ready += shell_pool_ready(class);
 		target += shell_pool_target(class);
 	}

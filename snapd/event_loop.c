@@ -151,7 +151,8 @@ int event_loop_turn(uint64_t wait_ns)
 					       wait_ns == UINT64_MAX ? NULL : &ts, NULL);
 	if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
 		return ret;
-	io_uring_for_each_cqe (&loop.ring, head, cqe) {
+	io_uring_for_each_cqe(&loop.ring, head, cqe)
+	{
 		dispatch(cqe);
 		seen++;
 	}

@@ -59,8 +59,8 @@ void event_loop_poll_once(enum loop_op op, uint32_t slot, uint32_t generation, i
 /** event_loop_read() - read from a file at @offset; @buf stays valid until the completion. */
 void event_loop_read(enum loop_op op, uint32_t slot, uint32_t generation, int fd, void *buf,
 		     uint32_t bytes, uint64_t offset);
-/** event_loop_submit() - hand over what was started now, not with the next wait: for reads that are to
- * go on while the caller computes. */
+/** event_loop_submit() - hand over what was started now, not with the next wait: for reads that are
+ * to go on while the caller computes. */
 void event_loop_submit(void);
 /** event_loop_cancel() - stop what was started with this tag. */
 void event_loop_cancel(enum loop_op op, uint32_t slot, uint32_t generation);

@@ -64,7 +64,8 @@ static int parse_env(const json_t *root, json_t **ret)
 
 	if (vars && !json_is_object(vars))
 		return -EINVAL;
-	json_object_foreach (vars, key, value) {
+	json_object_foreach(vars, key, value)
+	{
 		if (!json_is_string(value) || !*key || strchr(key, '=') ||
 		    strlen(json_string_value(value)) != json_string_length(value))
 			return -EINVAL;
@@ -248,12 +249,12 @@ static void add_snapshot(json_t *root, const struct version *v)
 {
 	const struct version_snapshot *s = &v->snapshot;
 
-	json_object_set_new(
-		root, "Snapshot",
-		json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms, "CaptureMs",
-			  (json_int_t)s->capture_ms, "ResidentBytes", (json_int_t)s->resident_bytes,
-			  "FileBytes", (json_int_t)s->file_bytes, "WorkingSetPages",
-			  (json_int_t)s->working_set_pages));
+	json_object_set_new(root, "Snapshot",
+			    json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms,
+				      "CaptureMs", (json_int_t)s->capture_ms, "ResidentBytes",
+				      (json_int_t)s->resident_bytes, "FileBytes",
+				      (json_int_t)s->file_bytes, "WorkingSetPages",
+				      (json_int_t)s->working_set_pages));
 }
 
 json_t *version_json(const struct version *v)
@@ -271,11 +272,10 @@ json_t *version_json(const struct version *v)
 		 v->function->name, v->number ? ":" : "", v->number ? number : "");
 	root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:s, s:s, s:{s:i}}",
 			 "FunctionName", v->function->name, "FunctionArn", arn, "Version", number,
-			 "Runtime", s->runtime, "Handler", s->handler, "Timeout",
-			 (int)s->timeout_s, "MemorySize", (int)s->memory_mib, "LastModified", when,
-			 "PackageType", "Zip", "State", version_state_names[v->state],
-			 "LastUpdateStatus", "Successful", "EphemeralStorage", "Size",
-			 (int)s->tmp_mib);
+			 "Runtime", s->runtime, "Handler", s->handler, "Timeout", (int)s->timeout_s,
+			 "MemorySize", (int)s->memory_mib, "LastModified", when, "PackageType",
+			 "Zip", "State", version_state_names[v->state], "LastUpdateStatus",
+			 "Successful", "EphemeralStorage", "Size", (int)s->tmp_mib);
 	if (!root)
 		return NULL;
 	json_object_set_new(root, "SnapStart",

@@ -85,7 +85,8 @@ struct function {
 
 /** function_settings_parse() - check a CreateFunction request's fields.
  * @ret_why: set on -EINVAL: what is wrong, for the caller. Return: 0, -EINVAL or -ENOMEM. */
-int function_settings_parse(const json_t *root, struct function_settings *ret, const char **ret_why);
+int function_settings_parse(const json_t *root, struct function_settings *ret,
+			    const char **ret_why);
 int function_settings_copy(const struct function_settings *from, struct function_settings *ret);
 void function_settings_free(struct function_settings *s);
 
@@ -107,7 +108,8 @@ struct version *function_version(struct function *f, uint32_t number);
 /** function_newest() - the newest version that can be invoked, else $LATEST. */
 struct version *function_newest(struct function *f);
 
-/** function_log() - its log, made when first needed; NULL without memory (log_ring_add takes it). */
+/** function_log() - its log, made when first needed; NULL without memory (log_ring_add takes it).
+ */
 struct log_ring *function_log(struct function *f);
 
 /** version_name() - "$LATEST" or the number, into @buf. Return: @buf. */

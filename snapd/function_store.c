@@ -166,8 +166,7 @@ static void load_version(int dirfd, const char *name, void *arg)
 	struct stat st;
 
 	if (fd < 0 || *end || !number || number > FUNCTION_VERSIONS_MAX ||
-	    faccessat(fd, "config.json", F_OK, 0) ||
-	    faccessat(fd, STORE_SNAPSHOT_NAME, F_OK, 0)) {
+	    faccessat(fd, "config.json", F_OK, 0) || faccessat(fd, STORE_SNAPSHOT_NAME, F_OK, 0)) {
 		remove_leftover(dirfd, name);
 		return;
 	}

@@ -52,7 +52,8 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 /** store_version_install() - give the snapshot its name, then write config.json. */
 int store_version_install(int dirfd, int tmp_fd, const char *settings_text);
 int store_version_remove(const char *name, uint32_t number);
-/** store_version_open() - a version's directory, 0: the function's own. Return: descriptor or -errno.
+/** store_version_open() - a version's directory, 0: the function's own. Return: descriptor or
+ * -errno.
  */
 int store_version_open(const char *name, uint32_t number);
 /** store_code_path() - absolute path of a version's code, into @buf. Does not block. */

@@ -3,8 +3,8 @@
  * http_api.c - the HTTP server: requests come whole, replies may come later
  *
  * libmicrohttpd runs without a thread: its epoll descriptor is one more thing that the loop polls.
- * A request whose answer takes time has its connection suspended; the reply resumes it, and the next
- * http_turn(), which is the same turn of the loop, sends it.
+ * A request whose answer takes time has its connection suspended; the reply resumes it, and the
+ * next http_turn(), which is the same turn of the loop, sends it.
  */
 #include "snapd/http_api.h"
 

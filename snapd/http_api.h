@@ -50,7 +50,8 @@ uint64_t http_wait_ns(void);
 const char *http_header(struct http_request *r, const char *name);
 const char *http_query(struct http_request *r, const char *name);
 
-/** http_reply() - answer with a copy of @body; headers are added with http_reply_header() before. */
+/** http_reply() - answer with a copy of @body; headers are added with http_reply_header() before.
+ */
 void http_reply(struct http_request *r, unsigned status, const char *type, const void *body,
 		size_t body_bytes);
 /** http_reply_begin(), http_reply_header(), http_reply_end(): the same, with headers. */

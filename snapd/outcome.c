@@ -45,11 +45,11 @@ static void timed_out(struct invocation_outcome *out, char *buf, const char *req
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	out->status = 200;
 	out->function_error = true;
-	set_payload(out, buf,
-		    snprintf(buf, OUTCOME_TEXT_MAX,
-			     "{\"errorMessage\":\"%s.%03uZ %s Task timed out after %u.00 seconds\"}",
-			     when, (unsigned)(now % NSEC_PER_SEC / 1000000), request_id,
-			     timeout_s));
+	set_payload(
+		out, buf,
+		snprintf(buf, OUTCOME_TEXT_MAX,
+			 "{\"errorMessage\":\"%s.%03uZ %s Task timed out after %u.00 seconds\"}",
+			 when, (unsigned)(now % NSEC_PER_SEC / 1000000), request_id, timeout_s));
 }
 
 /** As Go's os/signal names them, for that is what Lambda prints: "signal: segmentation fault". */
@@ -96,9 +96,8 @@ static void reported(struct invocation_outcome *out, char *buf, const char *type
 	json_decref(root);
 }
 
-void outcome_of_failure(const struct session_failure *f, const char *request_id,
-			uint32_t timeout_s, bool init, char buf[OUTCOME_TEXT_MAX],
-			struct invocation_outcome *ret)
+void outcome_of_failure(const struct session_failure *f, const char *request_id, uint32_t timeout_s,
+			bool init, char buf[OUTCOME_TEXT_MAX], struct invocation_outcome *ret)
 {
 	char text[256];
 

@@ -17,17 +17,17 @@
  *       on_fault()  park()  start_read() on_read() decode_chunk()      wake_waiters()
  *
  * A page goes into the template, never into one instance: the next instance of the version does not
- * fault on it at all. UFFDIO_WAKE alone lets the fault be taken again; the kernel then maps the page
- * from the memfd, and copies it first when it was a write. Pages of zeros too are filled into the
- * template, for a UFFDIO_ZEROPAGE would serve one instance and let every other fault again.
+ * fault on it at all. UFFDIO_WAKE alone lets the fault be taken again; the kernel then maps the
+ * page from the memfd, and copies it first when it was a write. Pages of zeros too are filled into
+ * the template, for a UFFDIO_ZEROPAGE would serve one instance and let every other fault again.
  *
  * Prefetch is the same machine without a waiter: the hot extent of the file (the working set in
  * order of first touch) is read in a few large pieces, while the guest already runs. A loaded piece
  * is decoded chunk by chunk between other events, so a fault never waits for a whole piece: when it
  * is on a chunk which is loaded but not yet decoded, that chunk is decoded first.
  *
- * While a template records its working set, only the very page that was asked for is filled, so that
- * the order of faults is the order of first touches.
+ * While a template records its working set, only the very page that was asked for is filled, so
+ * that the order of faults is the order of first touches.
  *
  * Invariants
  *  1. Nothing here allocates or blocks: clients, reads, buffers and parked faults are fixed tables.
@@ -35,8 +35,8 @@
  *  2. At most one read has a chunk still to decode; template.file->chunk_read says which, and is
  *     TEMPLATE_NO_READ when none has.
  *  3. A read holds a reference to its template, and the template's file is not replaced meanwhile.
- *  4. A parked fault is in exactly one list: that of the read covering its page's chunk, or `starved`
- *     (no read was free). Starved faults are looked at again whenever a read ends.
+ *  4. A parked fault is in exactly one list: that of the read covering its page's chunk, or
+ * `starved` (no read was free). Starved faults are looked at again whenever a read ends.
  *  5. A page is marked resident only after its contents, verified by the chunk's checksum, are in
  *     the memfd completely.
  *  6. A chunk that cannot be read or verified fills nothing: every instance waiting for it ends.
@@ -57,7 +57,7 @@
 
 enum {
 	READS_MAX = 8,
-	READS_READY = 2, /* with their memory touched */
+	READS_READY = 2,	/* with their memory touched */
 	PREFETCH_READS_MAX = 5, /* in flight or loaded; the rest is for faults */
 	PREFETCH_IN_FLIGHT_MAX = 2,
 	PARKED_MAX = 1024,
@@ -67,7 +67,7 @@ enum {
 	NONE = UINT16_MAX,
 };
 /** O_DIRECT wants offsets, lengths and buffers in multiples of this. */
-#define READ_ALIGN 4096u
+#define READ_ALIGN	  4096u
 #define READ_BYTES	  (256u << 10)
 #define FIRST_PIECE_BYTES (64u << 10)
 /** A piece of READ_BYTES, rounded out on both sides. */
@@ -100,8 +100,8 @@ struct page_read {
 	uint32_t generation;
 	struct template *template;
 	uint32_t first_chunk, chunk_count;
-	uint64_t offset; /**< in the file, of the buffer's first byte */
-	uint32_t bytes;	 /**< from there to the end of the last chunk */
+	uint64_t offset;     /**< in the file, of the buffer's first byte */
+	uint32_t bytes;	     /**< from there to the end of the last chunk */
 	uint32_t next_chunk; /**< the first that may not be decoded yet */
 	bool prefetch;
 	uint16_t waiters;
@@ -131,14 +131,14 @@ int page_in_init(page_in_fail_fn fail)
 	size_t bytes = READS_MAX * (size_t)BUFFER_BYTES + SNAPSHOT_CHUNK_BYTES;
 
 	page_in.fail = fail;
-	page_in.buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page_in.buffers =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page_in.buffers == MAP_FAILED)
 		return -errno;
 	page_in.bounce = page_in.buffers;
 	/*
-	 * Touching new memory takes microseconds a page, which is not for the fault path. The lowest
-	 * reads are used first; those which a burst alone needs are touched when it comes.
+	 * Touching new memory takes microseconds a page, which is not for the fault path. The
+	 * lowest reads are used first; those which a burst alone needs are touched when it comes.
 	 */
 	if (madvise(page_in.buffers, SNAPSHOT_CHUNK_BYTES + READS_READY * (size_t)BUFFER_BYTES,
 		    MADV_POPULATE_WRITE))
@@ -169,8 +169,7 @@ unsigned page_in_reads(void)
 
 static uint8_t *read_buffer(const struct page_read *r)
 {
-	return page_in.buffers + SNAPSHOT_CHUNK_BYTES +
-	       (size_t)(r - page_in.reads) * BUFFER_BYTES;
+	return page_in.buffers + SNAPSHOT_CHUNK_BYTES + (size_t)(r - page_in.reads) * BUFFER_BYTES;
 }
 
 /* ---- clients --------------------------------------------------------------------------------- */
@@ -497,8 +496,7 @@ static void decode_next(struct page_read *r)
 	uint32_t slot = (uint32_t)(r - page_in.reads);
 	uint32_t end = r->first_chunk + r->chunk_count;
 
-	while (r->next_chunk < end &&
-	       r->template->file->chunk_read[r->next_chunk] != (uint8_t)slot)
+	while (r->next_chunk < end && r->template->file->chunk_read[r->next_chunk] != (uint8_t)slot)
 		r->next_chunk++;
 	if (r->next_chunk < end)
 		decode_chunk(r, r->next_chunk++);

@@ -38,8 +38,8 @@ int populate_runs(const struct snapshot_ws_entry *ws, size_t count,
 
 		if (kind == KIND_NONE)
 			continue; /* part of an earlier run */
-		runs[n] = (struct proto_populate){
-			page, kind == KIND_WRITTEN ? PROTO_POPULATE_WRITE : 0};
+		runs[n] = (struct proto_populate){page,
+						  kind == KIND_WRITTEN ? PROTO_POPULATE_WRITE : 0};
 		for (; kinds[page] == kind; page++) {
 			kinds[page] = KIND_NONE;
 			runs[n].count_flags++;

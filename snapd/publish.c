@@ -288,15 +288,14 @@ static void on_failed(struct instance *inst, const struct session_failure *failu
 	inst->owner = NULL;
 	outcome_of_failure(failure, "publish", p->version->settings.timeout_s,
 			   p->stage == PUBLISH_BOOTING, buf, &out);
-	snprintf(p->text, sizeof(p->text), "%.*s",
-		 (int)MIN(out.payload_bytes, sizeof(p->text) - 1), (const char *)out.payload);
+	snprintf(p->text, sizeof(p->text), "%.*s", (int)MIN(out.payload_bytes, sizeof(p->text) - 1),
+		 (const char *)out.payload);
 	log_ring_add(function_log(p->function), "init", failure->text, failure->text_bytes);
 	if (out.function_error)
 		publish_fail(p, 400, "SnapStartException", p->text);
 	else
-		publish_fail(p, out.status, out.error_type, failure->kind == SESSION_FAILED_STOPPED ?
-								     "stopped" :
-								     p->text);
+		publish_fail(p, out.status, out.error_type,
+			     failure->kind == SESSION_FAILED_STOPPED ? "stopped" : p->text);
 }
 
 static const struct session_events publish_events = {
@@ -316,8 +315,7 @@ static void boot(struct publish *p, struct instance *inst)
 		session_end(inst);
 	else
 		ret = session_boot(inst, command.argv, (const char *const *)command.envp,
-				   MIB(s->memory_mib), MIB(s->tmp_mib),
-				   publishing.init_timeout_ns);
+				   MIB(s->memory_mib), MIB(s->tmp_mib), publishing.init_timeout_ns);
 	runtime_command_free(&command);
 	if (ret)
 		fail_errno(p, ret);

@@ -19,9 +19,9 @@ void publish_init(uint64_t init_timeout_ns);
 
 /**
  * publish_start() - make the next version of @f.
- * @train: event to invoke it with once, so that its working set is known; malloc'ed, taken over; NULL:
- *	the first invocation will be recorded
- * Return: 0, -EBUSY while one is under way, or -ENOMEM; @done is not called then.
+ * @train: event to invoke it with once, so that its working set is known; malloc'ed, taken over;
+ *NULL: the first invocation will be recorded Return: 0, -EBUSY while one is under way, or -ENOMEM;
+ *@done is not called then.
  */
 int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
 		  void *arg);

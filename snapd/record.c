@@ -2,11 +2,11 @@
 /*
  * record.c - learn the working set of a version from one invocation, and reorder its snapshot
  *
- * The first invocation of a version runs on an empty template which records: each page is brought in
- * alone, when it is asked for, so the order of faults is the order of first touches (page_in.c). When
- * it has answered, the vmm tells which pages it touched and which of them it wrote. The worker then
- * copies the snapshot with these pages first and installs the copy in the place of the file; the
- * template carries on with it, for page for page the contents are the same.
+ * The first invocation of a version runs on an empty template which records: each page is brought
+ * in alone, when it is asked for, so the order of faults is the order of first touches (page_in.c).
+ * When it has answered, the vmm tells which pages it touched and which of them it wrote. The worker
+ * then copies the snapshot with these pages first and installs the copy in the place of the file;
+ * the template carries on with it, for page for page the contents are the same.
  */
 #include "snapd/record.h"
 
@@ -111,8 +111,8 @@ static int make_working_set(struct recording *r, int fd)
 
 static int rewrite(struct recording *r, int dirfd)
 {
-	CLEANUP_FD int fd = openat(dirfd, STORE_SNAPSHOT_TMP,
-				   O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	CLEANUP_FD int fd =
+		openat(dirfd, STORE_SNAPSHOT_TMP, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	struct stat st;
 	int ret;
 

@@ -8,8 +8,8 @@
 #include "snapd/session.h"
 
 /**
- * record_wanted() - should the next restore of @v record? Its snapshot has no working set yet, nobody
- * records, and its template is empty, so that every first touch will be seen.
+ * record_wanted() - should the next restore of @v record? Its snapshot has no working set yet,
+ * nobody records, and its template is empty, so that every first touch will be seen.
  */
 bool record_wanted(const struct version *v);
 /** record_begin() - @v's template records from now on. Return: 0 or -ENOMEM. */

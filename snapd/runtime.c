@@ -106,9 +106,8 @@ int runtime_command_make(const struct version *v, struct runtime_command *ret)
 	err = put_lambda(ret, v);
 	if (!err)
 		err = put_defaults(ret, v->settings.env);
-	json_object_foreach (v->settings.env, key, value)
-		if (!err && !is_reserved(key))
-			err = put_env(ret, key, "%s", json_string_value(value));
+	json_object_foreach(v->settings.env, key, value) if (!err && !is_reserved(key)) err =
+		put_env(ret, key, "%s", json_string_value(value));
 	return err;
 }
 

@@ -198,8 +198,7 @@ static void log_end(struct invocation *inv, const struct invocation_outcome *out
 	log_ring_printf(ring, inv->request_id,
 			"REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %.0f ms\t"
 			"Memory Size: %u MB\tMax Memory Used: %llu MB%s",
-			inv->request_id, ms, ms + 0.999,
-			inv->request.version->settings.memory_mib,
+			inv->request_id, ms, ms + 0.999, inv->request.version->settings.memory_mib,
 			(unsigned long long)(resident_pages * PAGE_BYTES >> 20), extra);
 }
 
@@ -399,8 +398,8 @@ static void start_restore(struct invocation *inv, struct instance *inst)
 {
 	struct version *v = inv->request.version;
 	struct template *t = v->template;
-	bool resident = t->resident_pages && (!template_has_working_set(t) ||
-					      template_populate_count(t));
+	bool resident =
+		t->resident_pages && (!template_has_working_set(t) || template_populate_count(t));
 	struct session_call call;
 	char arn[ARN_MAX];
 

@@ -22,17 +22,17 @@
  * has done the first. READY comes in between when the snapshot was taken in /restore/next and the
  * function's hooks had to run.
  *
- * Ending comes first and cleaning up later: the socket and the userfaultfd are closed and the process
- * is killed at once, but that its memory is given back takes milliseconds, so the process is reaped
- * when its pidfd says so.
+ * Ending comes first and cleaning up later: the socket and the userfaultfd are closed and the
+ * process is killed at once, but that its memory is given back takes milliseconds, so the process
+ * is reaped when its pidfd says so.
  *
  * Invariants
  *  1. A message which does not fit the state, the length or the descriptors of its kind ends this
  *     instance and no other.
  *  2. From SPAWNING until FREE a slot belongs to one process; events carry the slot's generation.
  *  3. In ENDING there is no socket, no userfaultfd, no template, no function and no owner.
- *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to the
- *     owner, once; elsewhere it is only logged.
+ *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to
+ * the owner, once; elsewhere it is only logged.
  *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, ENDING is
  *     killed again.)
  */
@@ -87,8 +87,7 @@ static const unsigned allowed[] = {
 };
 static_assert(ARRAY_SIZE(allowed) == INSTANCE_STATE_COUNT, "a rule for each state");
 
-#define HAS_WORK                                                                                   \
-	(TO(BOOTING) | TO(CAPTURING) | TO(RESTORING) | TO(INVOKING) | TO(TRACING))
+#define HAS_WORK (TO(BOOTING) | TO(CAPTURING) | TO(RESTORING) | TO(INVOKING) | TO(TRACING))
 
 /** struct message - what came: a header, its bytes, its descriptors. */
 struct message {
@@ -184,8 +183,7 @@ struct instance *session_new(void)
 			.child_end = -1,
 			.child = SANDBOX_CHILD_INIT,
 		};
-		snprintf(inst->id, sizeof(inst->id), "i%llu",
-			 (unsigned long long)++session.serial);
+		snprintf(inst->id, sizeof(inst->id), "i%llu", (unsigned long long)++session.serial);
 		enter(inst, INSTANCE_SPAWNING);
 		set_deadline(inst, clock_mono_ns() + SECONDS(SPAWN_TIMEOUT_S));
 		return inst;
@@ -238,9 +236,8 @@ static void on_exited(const struct loop_event *event)
 		return;
 	if (inst->state != INSTANCE_ENDING) {
 		/* What it had to say may still be in the socket; its end will be seen there. */
-		on_control(&(struct loop_event){.slot = event->slot,
-						.generation = event->generation,
-						.more = true});
+		on_control(&(struct loop_event){
+			.slot = event->slot, .generation = event->generation, .more = true});
 		if (inst->state != INSTANCE_ENDING)
 			session_stop(inst);
 	}
@@ -431,8 +428,8 @@ static void on_log(struct instance *inst, const struct message *m)
 		breach(inst, "LOG does not fit");
 		return;
 	}
-	log_ring_add(function_log(inst->function), tag,
-		     (const char *)m->u.bytes + sizeof(m->u.log), m->n - sizeof(m->u.log));
+	log_ring_add(function_log(inst->function), tag, (const char *)m->u.bytes + sizeof(m->u.log),
+		     m->n - sizeof(m->u.log));
 }
 
 static void on_working_set(struct instance *inst, const struct message *m)
@@ -604,9 +601,12 @@ static int send_invoke(struct instance *inst, const struct session_call *call)
 		.payload_bytes = (uint32_t)call->payload_bytes,
 	};
 	struct iovec iov[] = {
-		iov_of(&body, sizeof(body)),   iov_str(call->request_id),
-		iov_str(call->arn),	       iov_str(call->trace_id),
-		iov_str(call->client_context), iov_of(call->payload, call->payload_bytes),
+		iov_of(&body, sizeof(body)),
+		iov_str(call->request_id),
+		iov_str(call->arn),
+		iov_str(call->trace_id),
+		iov_str(call->client_context),
+		iov_of(call->payload, call->payload_bytes),
 	};
 	int count = ARRAY_SIZE(iov);
 	CLEANUP_FD int fd = -1;
@@ -742,8 +742,7 @@ void session_check_deadlines(uint64_t now_ns)
 		if (inst->deadline_ns <= now_ns)
 			on_deadline(inst);
 		if (inst->state != INSTANCE_FREE)
-			session.next_deadline_ns =
-				MIN(session.next_deadline_ns, inst->deadline_ns);
+			session.next_deadline_ns = MIN(session.next_deadline_ns, inst->deadline_ns);
 	}
 }
 

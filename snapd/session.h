@@ -155,8 +155,8 @@ unsigned session_count(enum instance_state state);
 /** session_boot() - SHELL to BOOTING. @argv, @envp: NULL-terminated. Return: 0 or -errno. */
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns);
-/** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once. Return: 0 or -errno; on error
- * the instance is ENDING. */
+/** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once. Return: 0 or -errno; on
+ * error the instance is ENDING. */
 int session_restore(struct instance *inst, struct template *t, const struct session_call *call);
 /** session_invoke() - IDLE or READY to INVOKING. Return as above. */
 int session_invoke(struct instance *inst, const struct session_call *call);

@@ -32,7 +32,7 @@ static struct {
 	int event_fd;
 	bool wanted[CLASS_COUNT];
 	unsigned waiting[CLASS_COUNT]; /* takers that found none since the last refill */
-	unsigned failures; /* in a row: wait longer each time */
+	unsigned failures;	       /* in a row: wait longer each time */
 	uint64_t backoff_until_ns;
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
@@ -105,7 +105,8 @@ static int start_spawn(struct instance *inst)
 	CLEANUP_FD int ours = -1;
 	struct sandbox_job *job = &inst->job;
 	int pair[2], n = 0;
-	/* The job's descriptors must stay valid until it is done: they are the pool's, but for one. */
+	/* The job's descriptors must stay valid until it is done: they are the pool's, but for one.
+	 */
 	static int fds[INSTANCES_MAX][4];
 	int *f = fds[inst->slot];
 
@@ -215,7 +216,8 @@ struct instance *shell_pool_take(int class)
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
 		struct instance *inst = session_instance(i);
 
-		/* The one that has waited longest: its VM is past the age at which ending is slow. */
+		/* The one that has waited longest: its VM is past the age at which ending is slow.
+		 */
 		if (inst->state == INSTANCE_SHELL && !inst->owner &&
 		    inst->ram_mib == class_mib[class] &&
 		    (!found || inst->changed_ns < found->changed_ns))
@@ -238,7 +240,7 @@ void shell_pool_refill(bool busy, uint64_t now_ns)
 	if (!pool.missing || now_ns < pool.backoff_until_ns)
 		return;
 	quiet = now_ns - pool.busy_ns >= QUIET_MS * 1000000ull;
-	for (int class = 0; class < CLASS_COUNT; class++) {
+	for (int class = 0; class < CLASS_COUNT; class ++) {
 		unsigned target = shell_pool_target(class), want = pool.waiting[class];
 		unsigned have = count_class(class, INSTANCE_SPAWNING) + shell_pool_ready(class);
 

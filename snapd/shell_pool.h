@@ -15,7 +15,7 @@ struct shell_pool_params {
 	unsigned ready_per_class; /**< how many to keep of each class that is in use */
 	int vmm_fd;
 	int kvm_fd;
-	int uffd_fd;	/**< /dev/userfaultfd */
+	int uffd_fd; /**< /dev/userfaultfd */
 	int seccomp_fd;
 };
 

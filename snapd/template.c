@@ -3,8 +3,8 @@
  * template.c - the memory of one snapshot on this host: a memfd that page_in fills
  *
  * Instances map the memfd MAP_PRIVATE, so what is filled once is there for all of them, and what
- * they write is theirs alone. A page is filled by pwrite: the page cache makes it visible when it is
- * complete, which a memcpy into a shared mapping would not.
+ * they write is theirs alone. A page is filled by pwrite: the page cache makes it visible when it
+ * is complete, which a memcpy into a shared mapping would not.
  */
 #include "snapd/template.h"
 
@@ -44,7 +44,8 @@ static int open_files(struct template_file *f, int dirfd, const char *path, bool
 static int make_state_fd(struct template_file *f)
 {
 	size_t state_bytes = 0, ws_count = 0, total;
-	const void *state = snapshot_reader_section(f->reader, SNAPSHOT_SECTION_STATE, &state_bytes);
+	const void *state =
+		snapshot_reader_section(f->reader, SNAPSHOT_SECTION_STATE, &state_bytes);
 	const struct snapshot_ws_entry *ws = snapshot_reader_working_set(f->reader, &ws_count);
 	CLEANUP_FREE struct proto_populate *runs = NULL;
 	CLEANUP_FREE uint8_t *data = NULL;

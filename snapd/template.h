@@ -22,8 +22,8 @@ struct template_file {
 	int fd;	       /**< through the page cache; the reader's */
 	int direct_fd; /**< past the page cache, or -1 where the file system cannot */
 	struct snapshot_reader *reader;
-	uint8_t *chunk_read;	/**< by chunk: the read in flight which covers it */
-	int state_fd;		/**< memfd: STATE section, then populate runs (RESTORE) */
+	uint8_t *chunk_read; /**< by chunk: the read in flight which covers it */
+	int state_fd;	     /**< memfd: STATE section, then populate runs (RESTORE) */
 	uint64_t state_bytes;
 	uint32_t populate_count;
 };
@@ -38,7 +38,8 @@ struct template_file {
  * @recording: write down in which order pages are asked for; bring in nothing else
  * @order: pages as they were asked for, while recording
  */
-struct template {
+struct template
+{
 	char name[160];
 	unsigned refs;
 	int memfd;

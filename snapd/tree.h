@@ -15,8 +15,8 @@
  */
 int tree_copy(int from, int to, uint64_t bytes_max);
 
-/** tree_remove() - remove @name below @dirfd with everything in it; symbolic links are not followed.
- * Return: 0 (also when there is nothing) or -errno. */
+/** tree_remove() - remove @name below @dirfd with everything in it; symbolic links are not
+ * followed. Return: 0 (also when there is nothing) or -errno. */
 int tree_remove(int dirfd, const char *name);
 
 #endif

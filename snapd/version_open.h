@@ -21,7 +21,8 @@ typedef void (*version_opened_fn)(struct version *v, const char *text);
  */
 int version_open(struct version *v, bool drop_cache, version_opened_fn done);
 
-/** version_drop_template() - the next restore starts from the file; running instances keep theirs. */
+/** version_drop_template() - the next restore starts from the file; running instances keep theirs.
+ */
 void version_drop_template(struct version *v);
 
 #endif

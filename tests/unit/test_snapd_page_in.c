@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_snapd_page_in.c - page-in for real: a snapshot file, userfaultfd, io_uring, and threads of this
- * process in the place of instances
+ * test_snapd_page_in.c - page-in for real: a snapshot file, userfaultfd, io_uring, and threads of
+ * this process in the place of instances
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -345,7 +345,8 @@ static void test_prefetch_fills_the_working_set(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < ARRAY_SIZE(ws); i++)
-		ws[i] = (struct snapshot_ws_entry){(i * 37) % PAGES, i % 3 ? 0 : SNAPSHOT_WS_WRITTEN};
+		ws[i] = (struct snapshot_ws_entry){(i * 37) % PAGES,
+						   i % 3 ? 0 : SNAPSHOT_WS_WRITTEN};
 	write_snapshot("hot", ws, ARRAY_SIZE(ws));
 	t = open_template("hot");
 	g = guest_start(9, t);
@@ -441,8 +442,8 @@ static void test_file_is_replaced_under_a_guest(void **state)
 static void test_damaged_chunk_ends_who_needs_it(void **state)
 {
 	struct template *t = open_template("plain");
-	const struct snapshot_chunk *c =
-		snapshot_reader_chunk(t->file->reader, snapshot_reader_page_chunk(t->file->reader, 100));
+	const struct snapshot_chunk *c = snapshot_reader_chunk(
+		t->file->reader, snapshot_reader_page_chunk(t->file->reader, 100));
 	struct guest *bad = guest_start(7, t), *good = guest_start(8, t);
 	int fd = openat(dirfd_, "plain", O_RDWR);
 	uint8_t byte;

@@ -286,8 +286,8 @@ static void test_failures_in_lambdas_words(void **state)
 	check_failure(PROTO_FAILED_INIT, 0,
 		      "{\"errorType\": \"ImportError\", \"errorMessage\": \"no module\"}", true,
 		      "ImportError", "no module");
-	check_failure(PROTO_FAILED_RESTORE, 0, "not json \"quoted\"", false,
-		      "Runtime.RestoreError", "not json \"quoted\"");
+	check_failure(PROTO_FAILED_RESTORE, 0, "not json \"quoted\"", false, "Runtime.RestoreError",
+		      "not json \"quoted\"");
 
 	root = failure_json(SESSION_FAILED_LOST, 0, "f/snapshot.qt: chunk 3", false, &out);
 	assert_int_equal(out.status, 500);
@@ -403,8 +403,8 @@ static void test_tree_copy_is_bounded(void **state)
 	int from, to;
 
 	(void)state;
-	shell("mkdir -p %s/big %s/to && head -c 5000 /dev/zero >%s/big/f && mkfifo %s/big/fifo", dir,
-	      dir, dir, dir);
+	shell("mkdir -p %s/big %s/to && head -c 5000 /dev/zero >%s/big/f && mkfifo %s/big/fifo",
+	      dir, dir, dir, dir);
 	char path[200];
 
 	snprintf(path, sizeof(path), "%s/big", dir);
