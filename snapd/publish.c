@@ -319,6 +319,8 @@ static void boot(struct publish *p, struct instance *inst)
 	runtime_command_free(&command);
 	if (ret)
 		fail_errno(p, ret);
+	else
+		session_limit_memory(inst);
 }
 
 /* ---- PREPARING ------------------------------------------------------------------------------- */

@@ -392,6 +392,8 @@ static void start_boot(struct invocation *inv, struct instance *inst)
 	runtime_command_free(&command);
 	if (ret)
 		start_failed(inv);
+	else
+		session_limit_memory(inst);
 }
 
 static void start_restore(struct invocation *inv, struct instance *inst)
@@ -416,6 +418,7 @@ static void start_restore(struct invocation *inv, struct instance *inst)
 	if (!resident && !t->recording)
 		page_in_prefetch(t, inst->slot);
 	log_start(inv);
+	session_limit_memory(inst);
 }
 
 /* ---- what an invocation needs ---------------------------------------------------------------- */

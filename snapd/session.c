@@ -594,6 +594,16 @@ int session_boot(struct instance *inst, const char *const *argv, const char *con
 	return 0;
 }
 
+void session_limit_memory(const struct instance *inst)
+{
+	const struct function_settings *s = &inst->version->settings;
+	uint64_t mib = (uint64_t)s->memory_mib + s->tmp_mib + SESSION_EXTRA_MIB;
+	int ret = sandbox_set_memory(&inst->child, MIB(mib));
+
+	if (ret && ret != -ENOTSUP)
+		log_warn("instance %s: memory limit: %s", inst->id, strerror(-ret));
+}
+
 static int send_invoke(struct instance *inst, const struct session_call *call)
 {
 	struct proto_invoke body = {

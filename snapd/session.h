@@ -14,7 +14,10 @@
 #include "snapd/template.h"
 #include "snapd/worker.h"
 
-#define INSTANCES_MAX PAGE_IN_CLIENTS_MAX
+/** What a vmm may take besides its guest's memory: page tables of the kernel, buffers, its own
+ * data. */
+#define SESSION_EXTRA_MIB 64u
+#define INSTANCES_MAX	  PAGE_IN_CLIENTS_MAX
 
 /** See session.c for the diagram. */
 enum instance_state {
@@ -167,6 +170,9 @@ int session_trace(struct instance *inst);
 /** session_adopt() - before BOOT or RESTORE: whose code it will run. */
 void session_adopt(struct instance *inst, struct version *v, void *owner,
 		   const struct session_events *events);
+/** session_limit_memory() - the jail's limit is that of its function, no longer that of its class.
+ * To be called when the guest is on its way: it takes a while. */
+void session_limit_memory(const struct instance *inst);
 /** session_idle_until() - an IDLE instance ends at this time. */
 void session_idle_until(struct instance *inst, uint64_t deadline_ns);
 /** session_end() - whatever it does; its owner is not told. */
