@@ -267,7 +267,7 @@ static void test_service(void **state)
 static void test_names_in_the_guest(void **state)
 {
 	struct guest *g = *state;
-	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/tmp/sock"};
+	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "\0name"};
 	uint64_t a = (uint64_t)DO_CALL(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	uint64_t b = (uint64_t)DO_CALL(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 

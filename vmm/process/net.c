@@ -39,6 +39,7 @@ static struct sock *sock_alloc(struct net *net, uint32_t id)
 	if (!s)
 		return NULL;
 	s->id = id;
+	s->net = net;
 	s->prev = net->last;
 	if (net->last)
 		net->last->next = s;
@@ -82,6 +83,7 @@ void sock_free(struct proc *p, struct sock *s)
 		s->messages = m->next;
 		free(m);
 	}
+	net->bytes -= s->held_bytes;
 	free(s->rx);
 	free(s);
 }
@@ -218,6 +220,7 @@ static void sock_save(const struct sock *s, struct state_writer *w)
 				 (s->peer_done ? BIT_PEER_DONE : 0));
 	addr_save(&s->local, w);
 	addr_save(&s->remote, w);
+	state_put_u64(w, s->inode);
 	state_put_u32(w, id_of(s->peer));
 	state_put_u32(w, s->service ? s->service->port : 0);
 	state_put_u32(w, s->backlog);
@@ -309,6 +312,7 @@ static int sock_load_head(struct proc *p, struct sock *s, struct links *l, struc
 	s->read_shut = bits & BIT_READ_SHUT;
 	s->write_shut = bits & BIT_WRITE_SHUT;
 	s->peer_done = bits & BIT_PEER_DONE;
+	s->inode = state_get_u64(r);
 	l->peer = state_get_u32(r);
 	port = state_get_u32(r);
 	if (port) {

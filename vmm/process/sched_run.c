@@ -11,13 +11,15 @@
  *
  * Pre-emption is one POSIX timer of the host. It is armed only when somebody else could run or
  * something is due, for the earlier of the two, and left alone when it would fire early anyway: a
- * guest with a single busy task makes no timer calls. The timer's signal ends KVM_RUN.
+ * guest with a single busy task makes no timer calls. The timer's signal ends KVM_RUN. Tasks that
+ * wait may wait for what the control socket brings: then a busy one is left now and then to look.
  */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -31,6 +33,8 @@
 
 enum {
 	SLICE_NS = 4000000,
+	/* A busy task must not keep others from the work that the control socket has for them. */
+	CONTROL_NS = 10000000,
 	/* Between slices the control socket is looked at; so it is in guests that never use one up. */
 	CONTROL_STEPS = 64,
 };
@@ -58,12 +62,14 @@ int sched_process_init(void)
 {
 	struct sigaction action = {.sa_handler = on_preempt, .sa_flags = SA_RESTART};
 	struct sigevent event = {
-		.sigev_notify = SIGEV_SIGNAL,
+		.sigev_notify = SIGEV_THREAD_ID,
 		.sigev_signo = SIGALRM,
 	};
 
 	if (preempt_ready)
 		return 0;
+	/* To the thread of the vCPU, past any helper threads. */
+	event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
 	if (sigaction(SIGALRM, &action, NULL) < 0 ||
 	    timer_create(CLOCK_MONOTONIC, &event, &preempt_timer) < 0) {
 		log_error("pre-emption timer: %s", strerror(errno));
@@ -71,6 +77,11 @@ int sched_process_init(void)
 	}
 	preempt_ready = true;
 	return 0;
+}
+
+static bool preempt_is_armed(void)
+{
+	return preempt_at_ns != WAIT_FOREVER && !preempt_fired;
 }
 
 void preempt_arm(struct vm *vm, uint64_t at_ns)
@@ -294,18 +305,29 @@ static void on_kick(struct proc *p)
 	s->steps = CONTROL_STEPS;
 }
 
-static void enter(struct proc *p, struct task *t)
+/** Host monotonic time by which the guest must be left again. */
+static uint64_t stop_time(struct proc *p)
 {
 	struct sched *s = p->sched;
 	uint64_t next_ns = sched_next_ns(s), stop_ns = WAIT_FOREVER;
-	struct vcpu_event event;
 
 	if (next_ns != WAIT_FOREVER)
 		stop_ns = guest_mono_to_host_ns(p, next_ns);
-	if (s->ready.count && !s->slice_end_ns)
-		s->slice_end_ns = clock_mono_ns() + SLICE_NS;
-	if (s->ready.count)
+	if (s->ready.count) {
+		if (!s->slice_end_ns)
+			s->slice_end_ns = clock_mono_ns() + SLICE_NS;
 		stop_ns = MIN(stop_ns, s->slice_end_ns);
+	} else if (s->control_fd >= 0 && s->blocked.count && !preempt_is_armed()) {
+		stop_ns = MIN(stop_ns, clock_mono_ns() + CONTROL_NS);
+	}
+	return stop_ns;
+}
+
+static void enter(struct proc *p, struct task *t)
+{
+	uint64_t stop_ns = stop_time(p);
+	struct vcpu_event event;
+
 	if (stop_ns != WAIT_FOREVER)
 		preempt_arm(p->vm, stop_ns);
 	if (vcpu_run(p->vm, &event)) {

@@ -64,6 +64,12 @@ int sock_io_put(struct proc *p, const struct sock_io *io, size_t at, const void 
 	return io_copy(p, io, at, (uint8_t *)(uintptr_t)src, n, true);
 }
 
+static void account(struct sock *s, ssize_t bytes)
+{
+	s->held_bytes += (size_t)bytes;
+	s->net->bytes += (size_t)bytes;
+}
+
 /** Room for @n more bytes behind the buffered ones. */
 static int rx_reserve(struct sock *s, size_t n)
 {
@@ -83,6 +89,7 @@ static int rx_reserve(struct sock *s, size_t n)
 	grown = realloc(s->rx, size);
 	if (!grown)
 		return -ENOMEM;
+	account(s, (ssize_t)(size - s->rx_size));
 	s->rx = grown;
 	s->rx_size = size;
 	return 0;
@@ -108,6 +115,7 @@ static void rx_consume(struct sock *s, size_t n)
 	s->rx_head = 0;
 	/* One big payload must not stay in memory, nor in a snapshot's process. */
 	if (s->rx_size > RX_KEEP_BYTES) {
+		account(s, -(ssize_t)s->rx_size);
 		free(s->rx);
 		s->rx = NULL;
 		s->rx_size = 0;
@@ -123,13 +131,14 @@ int sock_message_add(struct sock *s, const struct sock_addr *from, size_t n,
 		return -ENOMEM;
 	m->next = NULL;
 	m->from = *from;
-	m->bytes = n;
+	m->bytes = m->room = n;
 	if (s->messages)
 		s->messages_tail->next = m;
 	else
 		s->messages = m;
 	s->messages_tail = m;
 	s->message_count++;
+	account(s, (ssize_t)(sizeof(*m) + n));
 	*ret = m;
 	return 0;
 }
@@ -181,6 +190,8 @@ static int64_t send_stream(struct proc *p, struct sock *s, const struct sock_io 
 		return -EAGAIN;
 	room = (waits ? SOCK_BUFFER_MAX_BYTES : SOCK_BUFFER_BYTES) - peer->rx_used;
 	n = MIN(io->bytes, room);
+	if (s->net->bytes > SOCK_BYTES_MAX || n > SOCK_BYTES_MAX - s->net->bytes)
+		return -ENOBUFS;
 	if (rx_reserve(peer, n))
 		return -ENOMEM;
 	if (sock_io_get(p, io, 0, peer->rx + peer->rx_head + peer->rx_used, n))
@@ -216,9 +227,8 @@ static int message_target(struct proc *p, struct sock *s, const struct sock_addr
 	to = to ? to : &s->remote;
 	if (!sock_addr_is_local(to))
 		return -ENETUNREACH;
-	*ret = sock_find(p, s, to);
 	/* Nobody there: a UNIX name must exist, a UDP packet just vanishes. */
-	return !*ret && s->domain == AF_UNIX ? -ECONNREFUSED : 0;
+	return sock_find(p, s, to, ret);
 }
 
 static int64_t send_message(struct proc *p, struct sock *s, const struct sock_io *io,
@@ -239,6 +249,8 @@ static int64_t send_message(struct proc *p, struct sock *s, const struct sock_io
 		return ret ? ret : (int64_t)io->bytes;
 	if (target->message_count >= SOCK_MESSAGES_MAX)
 		return s->domain == AF_UNIX ? -EAGAIN : (int64_t)io->bytes;
+	if (s->net->bytes > SOCK_BYTES_MAX)
+		return -ENOBUFS;
 	ret = sock_message_add(target, &s->local, io->bytes, &m);
 	if (ret)
 		return ret;
@@ -322,6 +334,7 @@ static int64_t recv_message(struct proc *p, struct sock *s, const struct sock_io
 		return (int64_t)n;
 	s->messages = m->next;
 	s->message_count--;
+	account(s, -(ssize_t)(sizeof(*m) + m->room));
 	free(m);
 	/* Whoever waits to send does so for itself: all of them look again. */
 	if (was_full)
@@ -455,7 +468,7 @@ static int connect_listener(struct proc *p, struct sock *s, const struct sock_ad
 	q->local = s->domain == AF_UNIX ? listener->local : *to;
 	q->remote = s->local;
 	q->listener = listener;
-	s->remote = *to;
+	s->remote = q->local;
 	sock_pair(s, q);
 	while (*tail)
 		tail = &(*tail)->pending_next;
@@ -468,17 +481,20 @@ static int connect_listener(struct proc *p, struct sock *s, const struct sock_ad
 static int connect_ends(struct proc *p, struct sock *s, const struct sock_addr *to)
 {
 	const struct sock_service *service = NULL;
-	struct sock *listener = sock_find(p, s, to);
+	struct sock *listener;
 	int ret;
 
 	if (s->state == SOCK_CONNECTED)
 		return -EISCONN;
 	if (s->state == SOCK_LISTENING)
 		return -EINVAL;
+	ret = sock_find(p, s, to, &listener);
+	if (ret)
+		return ret;
 	if (s->domain != AF_UNIX && sock_is_stream(s))
 		service = service_by_port(p, to->port);
 	if (!service && (!listener || listener->state != SOCK_LISTENING))
-		return s->domain == AF_UNIX && !listener ? -ENOENT : -ECONNREFUSED;
+		return -ECONNREFUSED;
 	ret = sock_autobind(p, s, to);
 	if (ret)
 		return ret;
@@ -500,10 +516,9 @@ int sock_connect(struct proc *p, struct sock *s, const struct sock_addr *to)
 		s->remote = *to;
 		return 0;
 	}
-	target = sock_find(p, s, to);
-	if (s->domain == AF_UNIX && !target)
-		return -ECONNREFUSED;
-	ret = sock_autobind(p, s, to);
+	ret = sock_find(p, s, to, &target);
+	if (!ret)
+		ret = sock_autobind(p, s, to);
 	if (ret)
 		return ret;
 	s->peer = s->domain == AF_UNIX ? target : NULL;

@@ -33,6 +33,7 @@ enum {
 	SERVICES_MAX = 4,
 	SOCK_BUFFER_BYTES = 256 * 1024,	     /**< a peer that does not read: more waits */
 	SOCK_BUFFER_MAX_BYTES = 16 << 20,    /**< one blocking send is never cut below this */
+	SOCK_BYTES_MAX = 64 << 20,	     /**< all that a guest's sockets hold for it */
 	SOCK_MESSAGES_MAX = 512,
 	SOCK_MESSAGE_MAX_BYTES = 212992,
 	SOCK_INET_MESSAGE_MAX_BYTES = 65507,
@@ -61,6 +62,7 @@ struct sock_message {
 	struct sock_message *next;
 	struct sock_addr from;
 	size_t bytes;
+	size_t room; /**< of data[] */
 	uint8_t data[];
 };
 
@@ -72,20 +74,24 @@ struct sock_option {
 /**
  * struct sock - one end.
  * @bound: @local was asked for (or given by the first send): others cannot have it
+ * @inode: of the name of an AF_UNIX socket in the file system; 0: none
  * @rx: bytes of a stream, from @rx_head, @rx_used many
  * @pending: connections to accept, linked by pending_next; @listener points back
  * @error: SO_ERROR
  */
 struct sock {
+	struct net *net;
 	uint32_t id;
 	struct sock *next, *prev;
 	int domain, type, protocol;
 	enum sock_state state;
 	bool bound, read_shut, write_shut, peer_done;
 	struct sock_addr local, remote;
+	uint64_t inode;
 	struct sock *peer;
 	uint8_t *rx;
 	size_t rx_head, rx_used, rx_size;
+	size_t held_bytes; /**< part of net->bytes */
 	struct sock_message *messages, *messages_tail;
 	unsigned message_count;
 	struct sock *pending, *pending_next, *listener;
@@ -99,12 +105,16 @@ struct sock {
 	void *priv;
 };
 
-/** struct net - all sockets. */
+/**
+ * struct net - all sockets.
+ * @bytes: allocated for what was sent and not yet read
+ */
 struct net {
 	struct sock *first, *last;
 	unsigned count;
 	uint32_t next_id;
 	uint16_t next_port;
+	size_t bytes;
 	struct sock_service services[SERVICES_MAX];
 	unsigned service_count;
 };
@@ -182,8 +192,15 @@ size_t sock_addr_pack(int domain, const struct sock_addr *a, struct sockaddr_sto
 int sock_bind(struct proc *p, struct sock *s, const struct sock_addr *a);
 /** sock_autobind() - give an unbound one an address from which @to can be reached. */
 int sock_autobind(struct proc *p, struct sock *s, const struct sock_addr *to);
-/** sock_find() - who receives what is sent to @to? */
-struct sock *sock_find(struct proc *p, const struct sock *from, const struct sock_addr *to);
+/** sock_find() - who receives what is sent to @to? @ret: NULL: nobody. Return: 0, or -errno for names
+ * of AF_UNIX that are not there. */
+int sock_find(struct proc *p, const struct sock *from, const struct sock_addr *to,
+	      struct sock **ret);
+/** sock_has_path() - a name in the file system, as opposed to an abstract one or none. */
+static inline bool sock_has_path(const struct sock_addr *a)
+{
+	return a->family == AF_UNIX && a->path_bytes && a->path[0];
+}
 /** sock_addr_is_local() - an address of this guest, or "any", which means it. */
 bool sock_addr_is_local(const struct sock_addr *a);
 

@@ -2,6 +2,7 @@
 /* sock_name.c - addresses of sockets: in user memory, and what is bound where */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
 #include "vmm/process/sock_internal.h"
+#include "vmm/process/vfs_node.h"
 
 enum { PORT_FIRST = 32768, PORT_END = 61000 };
 
@@ -198,7 +200,7 @@ static bool name_is_taken(struct proc *p, const struct sock *s)
 	if (s->domain != AF_UNIX && sock_is_stream(s) && service_by_port(p, s->local.port))
 		return true;
 	for (const struct sock *q = p->net->first; q; q = q->next) {
-		if (q == s || !q->bound || q->type != s->type)
+		if (q == s || !q->bound || q->type != s->type || q->inode)
 			continue;
 		if ((q->domain == AF_UNIX) != (s->domain == AF_UNIX))
 			continue;
@@ -221,6 +223,32 @@ static int take_any_port(struct proc *p, struct sock *s)
 			return 0;
 	}
 	return -EADDRINUSE;
+}
+
+/** A name in the file system: a node in /tmp, which stays until somebody unlinks it. */
+static int bind_path(struct proc *p, struct sock *s, const struct sock_addr *a)
+{
+	char path[SOCK_PATH_MAX + 1] = "";
+	CLEANUP_NODE struct vfs_node n;
+	struct tmpfs_inode *inode;
+	int ret;
+
+	vfs_node_init(&n);
+	memcpy(path, a->path, a->path_bytes);
+	ret = vfs_walk(p, AT_FDCWD, path, VFS_WALK_CREATE, &n);
+	if (ret)
+		return ret;
+	if (!n.missing)
+		return -EADDRINUSE;
+	if (!n.parent)
+		return -EROFS;
+	ret = tmpfs_create(p, n.parent, n.name, S_IFSOCK | (0777 & ~p->vfs->umask), NULL, &inode);
+	if (ret)
+		return ret;
+	s->local = *a;
+	s->inode = inode->ino;
+	s->bound = true;
+	return 0;
 }
 
 static int bind_name(struct proc *p, struct sock *s, const struct sock_addr *a)
@@ -262,6 +290,8 @@ int sock_bind(struct proc *p, struct sock *s, const struct sock_addr *a)
 	}
 	if (!sock_addr_is_local(&any))
 		return -EADDRNOTAVAIL;
+	if (sock_has_path(a))
+		return bind_path(p, s, a);
 	return bind_name(p, s, &any);
 }
 
@@ -290,20 +320,57 @@ int sock_autobind(struct proc *p, struct sock *s, const struct sock_addr *to)
 	return 0;
 }
 
-struct sock *sock_find(struct proc *p, const struct sock *from, const struct sock_addr *to)
+/** The socket behind a name in the file system. */
+static int inode_of_path(struct proc *p, const struct sock_addr *to, uint64_t *ret)
+{
+	char path[SOCK_PATH_MAX + 1] = "";
+	CLEANUP_NODE struct vfs_node n;
+	int err;
+
+	vfs_node_init(&n);
+	memcpy(path, to->path, to->path_bytes);
+	err = vfs_walk(p, AT_FDCWD, path, VFS_WALK_FOLLOW, &n);
+	if (err)
+		return err;
+	if (!n.inode || !S_ISSOCK(n.inode->mode))
+		return -ECONNREFUSED;
+	*ret = n.inode->ino;
+	return 0;
+}
+
+static int find_unix(struct proc *p, const struct sock *from, const struct sock_addr *to,
+		     struct sock **ret)
+{
+	uint64_t inode = 0;
+	int err = sock_has_path(to) ? inode_of_path(p, to, &inode) : 0;
+
+	if (err)
+		return err;
+	for (struct sock *q = p->net->first; q; q = q->next) {
+		if (q->domain != AF_UNIX || !q->bound || q->inode != inode ||
+		    (!inode && !same_name(&q->local, to)))
+			continue;
+		if (q->type != from->type && inode)
+			return -EPROTOTYPE;
+		if (q->type != from->type)
+			continue;
+		*ret = q;
+		return 0;
+	}
+	return -ECONNREFUSED;
+}
+
+int sock_find(struct proc *p, const struct sock *from, const struct sock_addr *to,
+	      struct sock **ret)
 {
 	struct sock *best = NULL;
 
+	*ret = NULL;
+	if (from->domain == AF_UNIX)
+		return find_unix(p, from, to, ret);
 	for (struct sock *q = p->net->first; q; q = q->next) {
-		if (!q->bound || q->type != from->type || q->service ||
-		    (q->domain == AF_UNIX) != (from->domain == AF_UNIX))
-			continue;
-		if (from->domain == AF_UNIX) {
-			if (same_name(&q->local, to))
-				return q;
-			continue;
-		}
-		if (!hears(q, to) || (sock_is_stream(q) && q->state != SOCK_LISTENING))
+		if (!q->bound || q->type != from->type || q->domain == AF_UNIX || !hears(q, to) ||
+		    (sock_is_stream(q) && q->state != SOCK_LISTENING))
 			continue;
 		/* A connected datagram socket hears its peer only. */
 		if (!sock_has_ends(q) && q->state == SOCK_CONNECTED &&
@@ -313,5 +380,6 @@ struct sock *sock_find(struct proc *p, const struct sock *from, const struct soc
 		if (!best || is_any(&best->local))
 			best = q;
 	}
-	return best;
+	*ret = best;
+	return 0;
 }

@@ -237,7 +237,7 @@ static int64_t sys_personality(struct proc *p, struct task *t, const uint64_t a[
 	return 0; /* PER_LINUX, whatever is asked for */
 }
 
-/** rseq and the like: libraries ask, and do without. */
+/** rseq, protection keys, io_uring: libraries ask, and do without. */
 static int64_t sys_none(struct proc *p, struct task *t, const uint64_t a[6])
 {
 	(void)p, (void)t, (void)a;
@@ -272,6 +272,8 @@ const struct syscall_entry syscalls_system[] = {
 	SYSCALL_ENTRY(capset, sys_not_permitted),
 	SYSCALL_ENTRY(personality, sys_personality),
 	SYSCALL_ENTRY(rseq, sys_none),
+	SYSCALL_ENTRY(pkey_alloc, sys_none),
+	SYSCALL_ENTRY(io_uring_setup, sys_none),
 	SYSCALL_ENTRY(sethostname, sys_not_permitted),
 	SYSCALL_ENTRY(setdomainname, sys_not_permitted),
 	{0},

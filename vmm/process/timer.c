@@ -22,7 +22,7 @@
 #include "vmm/process/sched.h"
 #include "vmm/process/signal_internal.h"
 
-enum { POSIX_TIMERS_MAX = 128, ITIMERS = 3, CPU_RECHECK_NS = 1000000 };
+enum { POSIX_TIMERS_MAX = 128, ITIMERS = 3, CPU_RECHECK_NS = 1000000, INTERVAL_MIN_NS = 100000 };
 
 /* Far enough for everybody, and sums of two still fit. */
 #define NS_MAX ((uint64_t)INT64_MAX / 2)
@@ -118,6 +118,21 @@ uint64_t deadline_of(struct proc *p, int clock, uint64_t at_ns)
 	return deadline_after(p, left_ns);
 }
 
+uint64_t timer_advance(uint64_t now_ns, uint64_t interval_ns, uint64_t *at_ns)
+{
+	uint64_t expirations = 1;
+
+	if (!interval_ns) {
+		*at_ns = 0;
+		return 1;
+	}
+	expirations += (now_ns - *at_ns) / interval_ns;
+	*at_ns += expirations * interval_ns;
+	if (interval_ns < INTERVAL_MIN_NS)
+		*at_ns = MAX(*at_ns, now_ns + INTERVAL_MIN_NS);
+	return expirations;
+}
+
 /* ---- one timer ---- */
 
 /**
@@ -177,7 +192,7 @@ static void timer_signal(struct proc *p, struct guest_timer *gt, uint32_t expira
 static void on_timer(struct proc *p, void *arg)
 {
 	struct guest_timer *gt = arg;
-	uint64_t now_ns, expirations = 1;
+	uint64_t now_ns, expirations;
 
 	if (!gt->at_ns || guest_clock_ns(p, gt->clock, &now_ns))
 		return;
@@ -185,12 +200,7 @@ static void on_timer(struct proc *p, void *arg)
 		timer_arm(p, gt);
 		return;
 	}
-	if (gt->interval_ns) {
-		expirations += (now_ns - gt->at_ns) / gt->interval_ns;
-		gt->at_ns += expirations * gt->interval_ns;
-	} else {
-		gt->at_ns = 0;
-	}
+	expirations = timer_advance(now_ns, gt->interval_ns, &gt->at_ns);
 	timer_arm(p, gt);
 	timer_signal(p, gt, (uint32_t)MIN(expirations, (uint64_t)INT32_MAX));
 }

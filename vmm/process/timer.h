@@ -28,6 +28,13 @@ struct guest_timespec ns_to_timespec(uint64_t ns);
 /** user_timespec_get() - from user memory. @addr 0: WAIT_FOREVER. Return: 0, -EFAULT or -EINVAL. */
 int user_timespec_get(struct proc *p, uint64_t addr, uint64_t *ret_ns);
 int user_timespec_put(struct proc *p, uint64_t addr, uint64_t ns);
+/**
+ * timer_advance() - a timer on @now_ns's clock has expired: when is it due next?
+ * @at_ns: in: when it was due; out: 0 for a timer without an interval. Intervals that are too short
+ *	to be kept are stretched: a guest must not spend all its time on its timers.
+ * Return: expirations so far.
+ */
+uint64_t timer_advance(uint64_t now_ns, uint64_t interval_ns, uint64_t *at_ns);
 /** deadline_after() - guest monotonic time in @timeout_ns from now; WAIT_FOREVER stays. */
 uint64_t deadline_after(struct proc *p, uint64_t timeout_ns);
 /** deadline_of() - guest monotonic time at which @clock reaches @at_ns. */

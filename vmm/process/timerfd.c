@@ -45,7 +45,7 @@ static int timerfd_arm(struct proc *p, struct timerfd *tfd)
 static void on_timer(struct proc *p, void *arg)
 {
 	struct timerfd *tfd = arg;
-	uint64_t now_ns, expirations = 1;
+	uint64_t now_ns;
 
 	if (!tfd->at_ns || guest_clock_ns(p, tfd->clock, &now_ns))
 		return;
@@ -53,13 +53,7 @@ static void on_timer(struct proc *p, void *arg)
 		timerfd_arm(p, tfd);
 		return;
 	}
-	if (tfd->interval_ns) {
-		expirations += (now_ns - tfd->at_ns) / tfd->interval_ns;
-		tfd->at_ns += expirations * tfd->interval_ns;
-	} else {
-		tfd->at_ns = 0;
-	}
-	tfd->ticks += expirations;
+	tfd->ticks += timer_advance(now_ns, tfd->interval_ns, &tfd->at_ns);
 	timerfd_arm(p, tfd);
 	task_wake_all(p, tfd->file->wait_key);
 }

@@ -638,7 +638,7 @@ static int inode_load(struct proc *p, struct tmpfs *fs, uint32_t id, struct stat
 	char target[VFS_PATH_MAX];
 
 	if (r->err || tree >= TMPFS_TREE_COUNT || (mode & ~(uint32_t)(S_IFMT | 07777)) ||
-	    (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode)) ||
+	    (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && !S_ISSOCK(mode)) ||
 	    (root && (!S_ISDIR(mode) || tree != id)) || (tree == TMPFS_MEMFD && !S_ISREG(mode)))
 		return -EBADMSG;
 	i = root ? fs->roots[id] : inode_alloc(fs, (enum tmpfs_tree)tree, mode);

@@ -177,6 +177,8 @@ static int open_tmpfs(struct proc *p, struct vfs_node *n, int flags, struct file
 
 	if (S_ISDIR(i->mode) && wants_write(flags) && !(flags & O_PATH))
 		return -EISDIR;
+	if (S_ISSOCK(i->mode) && !(flags & O_PATH))
+		return -ENXIO;
 	if (flags & O_TRUNC && S_ISREG(i->mode) && !(flags & O_PATH))
 		err = tmpfs_truncate(p, i, 0);
 	return err ? err : tmpfs_open(p, i, flags & ~(O_CREAT | O_EXCL | O_TRUNC), n->path, ret);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -216,6 +217,36 @@ static void test_unix(void)
 	close(sp[1]);
 }
 
+static void test_unix_path(void)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/tmp/quickthaw-test.sock"}, got;
+	int srv = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0), conn;
+	socklen_t len = sizeof(got);
+	struct stat st;
+
+	unlink(un.sun_path);
+	CHECK(connect(fd, (struct sockaddr *)&un, sizeof(un)) == -1 && errno == ENOENT);
+	CHECK(!bind(srv, (struct sockaddr *)&un, sizeof(un)) && !listen(srv, 1));
+	CHECK(!stat(un.sun_path, &st) && S_ISSOCK(st.st_mode) && !chmod(un.sun_path, 0600));
+	CHECK(open(un.sun_path, O_RDWR) == -1 && errno == ENXIO);
+	CHECK(!rename(un.sun_path, "/tmp/quickthaw-renamed.sock"));
+	strcpy(un.sun_path, "/tmp/quickthaw-renamed.sock");
+	CHECK(!connect(fd, (struct sockaddr *)&un, sizeof(un)));
+	CHECK((conn = accept(srv, NULL, NULL)) >= 0);
+	CHECK(!getpeername(fd, (struct sockaddr *)&got, &len));
+	CHECK(!strcmp(got.sun_path, "/tmp/quickthaw-test.sock"));
+	close(fd);
+	close(conn);
+	close(srv);
+	/* The node stays, and nobody listens there. */
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	CHECK(connect(fd, (struct sockaddr *)&un, sizeof(un)) == -1 && errno == ECONNREFUSED);
+	CHECK(bind(fd, (struct sockaddr *)&un, sizeof(un)) == -1 && errno == EADDRINUSE);
+	CHECK(!unlink(un.sun_path) && !bind(fd, (struct sockaddr *)&un, sizeof(un)));
+	CHECK(!unlink(un.sun_path));
+	close(fd);
+}
+
 int main(void)
 {
 	test_tcp(AF_INET);
@@ -224,6 +255,7 @@ int main(void)
 	test_nonblocking();
 	test_udp();
 	test_unix();
+	test_unix_path();
 	puts("sockets ok");
 	return 0;
 }

@@ -59,6 +59,17 @@ async def datagrams():
     tx.close()
 
 
+async def unix():
+    server = await asyncio.start_unix_server(echo, "/tmp/asyncio.sock")
+    os.chmod("/tmp/asyncio.sock", 0o600)
+    reader, writer = await asyncio.open_unix_connection("/tmp/asyncio.sock")
+    writer.write(b"unix\n")
+    assert await reader.readline() == b"unix\n"
+    writer.close()
+    server.close()
+    os.unlink("/tmp/asyncio.sock")
+
+
 async def main():
     start = time.monotonic()
     await asyncio.gather(*(asyncio.sleep(0.05) for _ in range(50)))
@@ -66,6 +77,7 @@ async def main():
     await streams()
     await localhost()
     await datagrams()
+    await unix()
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, lambda: 6 * 7) == 42
     got = asyncio.Event()
