@@ -143,8 +143,8 @@ int page_in_init(page_in_fail_fn fail)
 	if (madvise(page_in.buffers, SNAPSHOT_CHUNK_BYTES + READS_READY * (size_t)BUFFER_BYTES,
 		    MADV_POPULATE_WRITE))
 		return -errno;
-	for (uint16_t i = 0; i < PARKED_MAX; i++)
-		page_in.parked[i].next = i + 1 < PARKED_MAX ? i + 1 : NONE;
+	for (int i = 0; i < PARKED_MAX; i++)
+		page_in.parked[i].next = i + 1 < PARKED_MAX ? (uint16_t)(i + 1) : NONE;
 	page_in.parked_free = 0;
 	page_in.starved = NONE;
 	event_loop_handle(LOOP_FAULT, on_fault_event);
@@ -233,12 +233,13 @@ static void wake(struct client *c, uint32_t page)
 static bool park(uint16_t *list, uint32_t client, uint32_t page)
 {
 	uint16_t i = page_in.parked_free;
-	struct parked *p = &page_in.parked[i];
+	struct parked *p;
 
 	if (i == NONE) {
 		fail_client(client, "too many faults wait at once");
 		return false;
 	}
+	p = &page_in.parked[i];
 	page_in.parked_free = p->next;
 	*p = (struct parked){client, page_in.clients[client].generation, page, *list};
 	*list = i;

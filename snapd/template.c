@@ -143,6 +143,7 @@ int template_new(const char *name, struct template_file *file, struct template *
 struct template *template_get(struct template *t)
 {
 	t->refs++;
+	/* It takes C++'s keyword for one. cppcheck-suppress CastIntegerToAddressAtReturn */
 	return t;
 }
 

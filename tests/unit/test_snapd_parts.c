@@ -22,6 +22,7 @@
 #include "snapd/base64.h"
 #include "snapd/function.h"
 #include "snapd/function_store.h"
+#include "snapd/host.h"
 #include "snapd/log_ring.h"
 #include "snapd/outcome.h"
 #include "snapd/populate.h"
@@ -296,6 +297,38 @@ static void test_failures_in_lambdas_words(void **state)
 	json_decref(root);
 }
 
+/** A start that fails says what, why it matters and what to do, in one line, and exits 2. */
+static void check_io_uring_message(int err, const char *what, const char *todo)
+{
+	char text[1000] = "";
+	int out[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(out), 0);
+	pid = fork();
+	if (!pid) {
+		dup2(out[1], STDERR_FILENO);
+		host_die_io_uring(err);
+	}
+	close(out[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 2);
+	assert_true(read(out[0], text, sizeof(text) - 1) > 0);
+	close(out[0]);
+	assert_non_null(strstr(text, what));
+	assert_non_null(strstr(text, "snapd waits and reads through it"));
+	assert_non_null(strstr(text, todo));
+	assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+}
+
+static void test_without_io_uring(void **state)
+{
+	(void)state;
+	check_io_uring_message(-EPERM, "io_uring: no permission", "kernel.io_uring_disabled=0");
+	check_io_uring_message(-ENOSYS, "io_uring: not in this kernel", "CONFIG_IO_URING");
+	check_io_uring_message(-ENOMEM, "Cannot allocate memory", "RLIMIT_MEMLOCK");
+}
+
 /* ---- store ----------------------------------------------------------------------------------- */
 
 static char dir[] = "/tmp/test_snapd_parts.XXXXXX";
@@ -443,6 +476,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_failures_in_lambdas_words),
+		cmocka_unit_test(test_without_io_uring),
 		cmocka_unit_test(test_store_survives_and_cleans_up),
 		cmocka_unit_test(test_store_is_locked),
 		cmocka_unit_test(test_tree_copy_is_bounded),
