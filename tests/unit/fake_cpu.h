@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fake_cpu.h - a guest whose programs are tables of steps: the scheduler, signals and sockets without
- * KVM
+ * fake_cpu.h - a guest whose programs are tables of steps: the scheduler, signals and sockets
+ * without KVM
  *
  * The test defines vcpu_*() itself, so that the run loop is the real one. A program is a range of
- * program[]; rip counts steps, two bytes each, as long as a SYSCALL instruction: a restarted call is
- * the same step again.
+ * program[]; rip counts steps, two bytes each, as long as a SYSCALL instruction: a restarted call
+ * is the same step again.
  */
 #ifndef QUICKTHAW_TESTS_FAKE_CPU_H
 #define QUICKTHAW_TESTS_FAKE_CPU_H
@@ -61,7 +61,7 @@ struct step {
 	}
 #define FAULT(vec, at)                                                                             \
 	{                                                                                          \
-		.op = STEP_FAULT, .nr = (vec), .a = { (at) }                                       \
+		.op = STEP_FAULT, .nr = (vec), .a = {(at) }                                        \
 	}
 #define EXIT(status) CALL(exit, status)
 

@@ -4,9 +4,9 @@
 
 #include "tests/unit/fake_cpu.h"
 
-#define W1 (ARENA + 0x100)
-#define W2 (ARENA + 0x200)
-#define PRIV FUTEX_PRIVATE_FLAG
+#define W1	      (ARENA + 0x100)
+#define W2	      (ARENA + 0x200)
+#define PRIV	      FUTEX_PRIVATE_FLAG
 #define WAIT(word, v) CALL(futex, word, FUTEX_WAIT | PRIV, v)
 #define WAKE(word, n) CALL(futex, word, FUTEX_WAKE | PRIV, n)
 
@@ -78,9 +78,8 @@ static void test_timeouts(void **state)
 	TASK(g, CALL(futex, W1, FUTEX_WAIT | PRIV, 0, ARENA), EXPECT(-ETIMEDOUT),
 	     CALL(futex, W1, bitset, 0, ARENA + 16, 0, ~0u), EXPECT(-ETIMEDOUT),
 	     CALL(futex, W1, bitset | FUTEX_CLOCK_REALTIME, 0, ARENA + 32, 0, ~0u),
-	     EXPECT(-ETIMEDOUT), CALL(futex, W1, bitset, 0, ARENA + 48, 0, ~0u),
-	     EXPECT(-ETIMEDOUT), CALL(futex, W1, FUTEX_WAIT | PRIV, 0, ARENA + 64), EXPECT(-EINVAL),
-	     EXIT(0));
+	     EXPECT(-ETIMEDOUT), CALL(futex, W1, bitset, 0, ARENA + 48, 0, ~0u), EXPECT(-ETIMEDOUT),
+	     CALL(futex, W1, FUTEX_WAIT | PRIV, 0, ARENA + 64), EXPECT(-EINVAL), EXIT(0));
 	run_all(g);
 }
 
@@ -120,8 +119,8 @@ static void test_wake_op(void **state)
 
 	TASK(g, WAIT(W1, 0), EXPECT(0), EXIT(0));
 	TASK(g, WAIT(W2, 0), EXPECT(0), EXIT(0));
-	TASK(g, CALL(futex, W1, nr, 1, 1, W2, op), EXPECT(1),
-	     CALL(futex, W1, nr, 1, 1, W2, op), EXPECT(1), EXIT(0));
+	TASK(g, CALL(futex, W1, nr, 1, 1, W2, op), EXPECT(1), CALL(futex, W1, nr, 1, 1, W2, op),
+	     EXPECT(1), EXIT(0));
 	run_all(g);
 	assert_int_equal(get_u32(g, W2), 10);
 }
@@ -164,7 +163,8 @@ static void test_robust_list(void **state)
 	put_u64(g, ARENA + 0x308, 16);
 	put_u64(g, ARENA + 0x310, 0);
 	put_u64(g, ARENA + 0x400, ARENA + 0x300);
-	t = TASK(g, CALL(set_robust_list, ARENA + 0x300, 24), EXPECT(0), CALL(sched_yield), EXIT(0));
+	t = TASK(g, CALL(set_robust_list, ARENA + 0x300, 24), EXPECT(0), CALL(sched_yield),
+		 EXIT(0));
 	put_u32(g, ARENA + 0x410, (uint32_t)t->tid | FUTEX_WAITERS);
 	TASK(g, WAIT(ARENA + 0x410, (uint32_t)t->tid | FUTEX_WAITERS), EXPECT(0), EXIT(0));
 	run_all(g);

@@ -65,7 +65,8 @@ static void test_handler_and_return(void **state)
 	int32_t sig;
 
 	install(g, SIGUSR1, SA_SIGINFO, 0);
-	t = TASK(g, DO(set_regs), CALL(kill, GUEST_PID, SIGUSR1), EXPECT(0), DO(check_regs), EXIT(0));
+	t = TASK(g, DO(set_regs), CALL(kill, GUEST_PID, SIGUSR1), EXPECT(0), DO(check_regs),
+		 EXIT(0));
 	rsp = t->user.regs.rsp;
 	run_all(g);
 	assert_int_equal(handled, 1);
@@ -80,10 +81,11 @@ static void test_default_actions(void **state)
 {
 	struct guest *g = *state;
 
-	TASK(g, CALL(kill, GUEST_PID, SIGCHLD), EXPECT(0), CALL(kill, GUEST_PID, SIGWINCH), EXPECT(0),
-	     CALL(kill, GUEST_PID, SIGTSTP), EXPECT(0), CALL(kill, GUEST_PID, 0), EXPECT(0),
-	     CALL(kill, GUEST_PID, 65), EXPECT(-EINVAL), CALL(kill, 77, 1), EXPECT(-ESRCH),
-	     CALL(tgkill, GUEST_PID, 99, 1), EXPECT(-ESRCH), CALL(kill, GUEST_PID, SIGTERM), SPIN);
+	TASK(g, CALL(kill, GUEST_PID, SIGCHLD), EXPECT(0), CALL(kill, GUEST_PID, SIGWINCH),
+	     EXPECT(0), CALL(kill, GUEST_PID, SIGTSTP), EXPECT(0), CALL(kill, GUEST_PID, 0),
+	     EXPECT(0), CALL(kill, GUEST_PID, 65), EXPECT(-EINVAL), CALL(kill, 77, 1),
+	     EXPECT(-ESRCH), CALL(tgkill, GUEST_PID, 99, 1), EXPECT(-ESRCH),
+	     CALL(kill, GUEST_PID, SIGTERM), SPIN);
 	sched_run(&g->p, NULL);
 	assert_int_equal(g->p.end, PROC_SIGNALED);
 	assert_int_equal(g->p.end_code, SIGTERM);
@@ -181,8 +183,9 @@ static void test_sigsuspend(void **state)
 	install(g, SIGUSR1, 0, 0);
 	put_u64(g, ARENA, SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGUSR2));
 	put_u64(g, ARENA + 8, SIGNAL_BIT(SIGUSR2));
-	t = TASK(g, CALL(rt_sigprocmask, SIG_SETMASK, ARENA, 0, 8), CALL(rt_sigsuspend, ARENA + 8, 8),
-		 EXPECT(-EINTR), CALL(rt_sigprocmask, SIG_SETMASK, 0, ARENA + 16, 8), EXIT(0));
+	t = TASK(g, CALL(rt_sigprocmask, SIG_SETMASK, ARENA, 0, 8),
+		 CALL(rt_sigsuspend, ARENA + 8, 8), EXPECT(-EINTR),
+		 CALL(rt_sigprocmask, SIG_SETMASK, 0, ARENA + 16, 8), EXIT(0));
 	TASK(g, CALL(tgkill, GUEST_PID, GUEST_PID, SIGUSR2), CALL(sched_yield),
 	     CALL(tgkill, GUEST_PID, GUEST_PID, SIGUSR1), EXIT(0));
 	(void)t;
@@ -357,14 +360,22 @@ static void test_restore(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_handler_and_return), T(test_default_actions),
-		T(test_kill_cannot_be_stopped), T(test_mask_holds_back),
-		T(test_realtime_queue), T(test_interrupted_call),
-		T(test_restarted_call), T(test_never_restarted_call),
-		T(test_sigsuspend), T(test_sigtimedwait),
-		T(test_altstack), T(test_fault_is_handled),
-		T(test_fault_kills), T(test_blocked_fault_kills),
-		T(test_bad_frames), T(test_itimer),
+		T(test_handler_and_return),
+		T(test_default_actions),
+		T(test_kill_cannot_be_stopped),
+		T(test_mask_holds_back),
+		T(test_realtime_queue),
+		T(test_interrupted_call),
+		T(test_restarted_call),
+		T(test_never_restarted_call),
+		T(test_sigsuspend),
+		T(test_sigtimedwait),
+		T(test_altstack),
+		T(test_fault_is_handled),
+		T(test_fault_kills),
+		T(test_blocked_fault_kills),
+		T(test_bad_frames),
+		T(test_itimer),
 		T(test_restore),
 	};
 

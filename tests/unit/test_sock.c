@@ -299,8 +299,8 @@ static void test_blocking_accept(void **state)
 	assert_int_equal(DO_CALL(listen, plain, 1), 0);
 	task_exit(&g->p, me, 0);
 	g->p.end = PROC_RUNS;
-	TASK(g, CALL(accept, plain, 0, 0), EXPECT(8), CALL(recvfrom, 8, BUF, 4, MSG_WAITALL), EXPECT(4),
-	     EXIT(0));
+	TASK(g, CALL(accept, plain, 0, 0), EXPECT(8), CALL(recvfrom, 8, BUF, 4, MSG_WAITALL),
+	     EXPECT(4), EXIT(0));
 	TASK(g, CALL(socket, AF_INET, SOCK_STREAM, 0), EXPECT(7), CALL(connect, 7, ADDR, 16),
 	     EXPECT(0), CALL(sendto, 7, BUF, 3), EXPECT(3), CALL(sched_yield),
 	     CALL(sendto, 7, BUF, 1), EXPECT(1), EXIT(0));
@@ -373,14 +373,9 @@ static void test_restore(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_stream),
-		T(test_flow_control),
-		T(test_addresses),
-		T(test_options),
-		T(test_service),
-		T(test_names_in_the_guest),
-		T(test_blocking_accept),
-		T(test_restore),
+		T(test_stream),		 T(test_flow_control), T(test_addresses),
+		T(test_options),	 T(test_service),      T(test_names_in_the_guest),
+		T(test_blocking_accept), T(test_restore),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

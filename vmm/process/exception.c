@@ -84,7 +84,9 @@ static void page_fault(struct proc *p, struct task *t, const struct vcpu_event *
 			     (unsigned long long)event->cr2, strerror(-ret));
 	else
 		raise_fault(p, t, event, sig, code, event->cr2,
-			    event->error_code & 2 ? "write" : event->error_code & 16 ? "jump" : "read");
+			    event->error_code & 2    ? "write"
+			    : event->error_code & 16 ? "jump"
+						     : "read");
 }
 
 /**

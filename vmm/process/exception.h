@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* exception.h - what the CPU could not do: demand paging, signals, and the report when all is lost */
+/* exception.h - what the CPU could not do: demand paging, signals, and the report when all is lost
+ */
 #ifndef QUICKTHAW_PROCESS_EXCEPTION_H
 #define QUICKTHAW_PROCESS_EXCEPTION_H
 

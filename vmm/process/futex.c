@@ -89,6 +89,8 @@ static int64_t wait(struct proc *p, struct task *t, uint64_t key, const uint64_t
 	if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != (uint32_t)a[2])
 		return -EAGAIN;
 	t->wait.cookie = bits;
+	if (a[1] & FUTEX_CLOCK_REALTIME)
+		task_wait_anew(t);
 	task_wait(p, t, key, deadline_ns);
 	return SYS_BLOCKED;
 }
@@ -169,7 +171,8 @@ static int64_t wake_op(struct proc *p, uint64_t key1, uint64_t key2, const uint6
 	return holds ? woken + wake(p, key2, (unsigned)a[3], UINT32_MAX) : woken;
 }
 
-/* ---- priority inheritance: with one vCPU and no priorities it is the owner's tid in the word ---- */
+/* ---- priority inheritance: with one vCPU and no priorities it is the owner's tid in the word ----
+ */
 
 static int64_t lock_pi(struct proc *p, struct task *t, uint64_t key, uint64_t addr,
 		       uint64_t deadline_ns, bool try)

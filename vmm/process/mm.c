@@ -161,6 +161,16 @@ static void trim_pte(void *arg, uint64_t va, uint64_t *pte)
 		zap_pte(arg, va, pte);
 }
 
+/** A private file page that came in around a fault and was never touched: the file has it still. */
+static void trim_ahead_pte(void *arg, uint64_t va, uint64_t *pte)
+{
+	struct zap *z = arg;
+	uint32_t page;
+
+	if (!(*pte & PTE_ACCESSED) && pte_page(&z->p->mm->frames, *pte, &page))
+		zap_pte(arg, va, pte);
+}
+
 uint64_t mm_trim(struct proc *p)
 {
 	struct mm *mm = p->mm;
@@ -170,8 +180,8 @@ uint64_t mm_trim(struct proc *p)
 	for (uint32_t i = 0; i < mm->vmas.count; i++) {
 		const struct vma *v = &mm->vmas.v[i];
 
-		if (!v->file)
-			pt_for_each(p, v->start, v->end, trim_pte, &z);
+		if (!vma_has_shared_frames(v))
+			pt_for_each(p, v->start, v->end, v->file ? trim_ahead_pte : trim_pte, &z);
 	}
 	flush_end(&z.kept);
 	frames_give_back(p);

@@ -53,8 +53,8 @@ int mm_for_each_frame(struct proc *p, int (*fn)(void *arg, uint32_t page), void 
 uint64_t mm_template_pages(const struct proc *p);
 
 /**
- * mm_trim() - take pages that hold only zeros out of anonymous memory: they come back as zero pages
- * when they are touched. Before a capture, and before a guest is ended for lack of memory. Not
+ * mm_trim() - take out what would come back as it is: pages of anonymous memory that hold only
+ * zeros, and pages of private file mappings that were mapped ahead and never touched. Before a capture, and before a guest is ended for lack of memory. Not
  * while anything holds pointers to guest memory. Return: pages taken.
  */
 uint64_t mm_trim(struct proc *p);

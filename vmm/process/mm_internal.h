@@ -177,8 +177,12 @@ int pt_make(struct proc *p, uint64_t va, uint64_t **ret);
 void pt_for_each(struct proc *p, uint64_t start, uint64_t end,
 		 void (*fn)(void *arg, uint64_t va, uint64_t *pte), void *arg);
 
-/** pte_make() - the entry for @page in a VMA with @prot. A and D are set: nobody looks at them, and
- * KVM only maps ahead what is marked accessed. */
+/**
+ * pte_make() - the entry for @page in a VMA with @prot.
+ * A and D are set: KVM maps ahead only what is marked accessed, and a walk that has nothing to mark
+ * leaves page tables clean. Only a file page that came in around a fault starts without A
+ * (pte_make_ahead), so that a capture can tell whether the program ever touched it.
+ */
 static inline uint64_t pte_make(uint32_t page, uint32_t prot)
 {
 	uint64_t pte = guest_page_gpa(page).v | PTE_ACCESSED | PTE_DIRTY | PTE_HELD;
@@ -190,6 +194,11 @@ static inline uint64_t pte_make(uint32_t page, uint32_t prot)
 	if (!(prot & 4)) /* PROT_EXEC */
 		pte |= PTE_NX;
 	return pte;
+}
+
+static inline uint64_t pte_make_ahead(uint32_t page, uint32_t prot)
+{
+	return pte_make(page, prot) & ~PTE_ACCESSED;
 }
 
 /** pte_page() - the frame behind an entry. Return: false if it has none in RAM. */

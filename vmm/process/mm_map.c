@@ -201,7 +201,7 @@ static void protect_pte(void *arg, uint64_t va, uint64_t *pte)
 	*pte = 0;
 	if (!pte_page(&pr->p->mm->frames, old, &page))
 		return;
-	*pte = pte_make(page, pr->prot);
+	*pte = pte_make_ahead(page, pr->prot) | (old & PTE_ACCESSED);
 	if (old & PTE_PRESENT &&
 	    (old & ~*pte & (PTE_PRESENT | PTE_WRITABLE) || ~old & *pte & PTE_NX))
 		flush_add(&pr->lost, page);

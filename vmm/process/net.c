@@ -357,8 +357,7 @@ static int sock_load(struct proc *p, struct links *l, struct state_reader *r)
 	for (unsigned i = 0; i < s->option_count; i++)
 		state_get(r, &s->options[i], sizeof(s->options[i]));
 	l->pending_count = state_get_count(r, 4);
-	if (l->pending_count > SOCK_BACKLOG_MAX ||
-	    (l->pending_count && s->state != SOCK_LISTENING))
+	if (l->pending_count > SOCK_BACKLOG_MAX || (l->pending_count && s->state != SOCK_LISTENING))
 		return -EBADMSG;
 	l->pending = l->pending_count ? calloc(l->pending_count, 4) : NULL;
 	if (l->pending_count && !l->pending)

@@ -199,9 +199,10 @@ static int fault_file(struct proc *p, const struct vma *v, uint64_t va, uint64_t
 		return ret;
 	}
 	/* Only now: nobody sees a page before its contents are there. */
+	pte -= (va - start) / PAGE_BYTES;
 	for (unsigned i = 0; i < n; i++)
-		pte[(int64_t)i - (int64_t)((va - start) / PAGE_BYTES)] =
-			pte_make(pages[i], v->prot);
+		pte[i] = pte_make_ahead(pages[i], v->prot);
+	pte[(va - start) / PAGE_BYTES] |= PTE_ACCESSED;
 	return 0;
 }
 

@@ -50,8 +50,8 @@ static int64_t scan(struct proc *p, struct pollfd *fds, uint64_t count)
 		if (!f)
 			fds[i].revents = POLLNVAL;
 		else
-			fds[i].revents = (short)(file_ready(p, f) &
-						 (fds[i].events | POLLERR | POLLHUP));
+			fds[i].revents =
+				(short)(file_ready(p, f) & (fds[i].events | POLLERR | POLLHUP));
 		ready += fds[i].revents != 0;
 	}
 	return ready;

@@ -35,7 +35,8 @@ enum {
 	SLICE_NS = 4000000,
 	/* A busy task must not keep others from the work that the control socket has for them. */
 	CONTROL_NS = 10000000,
-	/* Between slices the control socket is looked at; so it is in guests that never use one up. */
+	/* Between slices the control socket is looked at; so it is in guests that never use one up.
+	 */
 	CONTROL_STEPS = 64,
 };
 
@@ -234,8 +235,8 @@ static void idle(struct proc *p)
 	}
 	now_ns = guest_mono_ns(p);
 	left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
-	timeout = (struct timespec){(time_t)(left_ns / NSEC_PER_SEC),
-				    (long)(left_ns % NSEC_PER_SEC)};
+	timeout =
+		(struct timespec){(time_t)(left_ns / NSEC_PER_SEC), (long)(left_ns % NSEC_PER_SEC)};
 	poll_control(p, &timeout);
 }
 

@@ -6,7 +6,8 @@
  *  1. A bit in signals->pending or task->signal_pending means the signal is pending; entries of the
  *     queue carry details. A standard signal has at most one entry for each target.
  *  2. What is ignored and not blocked is never pending.
- *  3. Handlers run in the order in which Linux would take the signals: faults first, then by number.
+ *  3. Handlers run in the order in which Linux would take the signals: faults first, then by
+ * number.
  */
 #include <errno.h>
 #include <signal.h>
@@ -94,7 +95,8 @@ bool signal_is_ignored(const struct proc *p, int sig)
 	       (handler == HANDLER_DEFAULT && (SIGNAL_BIT(sig) & SIGNALS_IGNORED_BY_DEFAULT));
 }
 
-/** The task that will take a signal of the process: one that does not block it, the oldest first. */
+/** The task that will take a signal of the process: one that does not block it, the oldest first.
+ */
 static struct task *choose_task(struct proc *p, int sig)
 {
 	struct task *t = task_current(p);
@@ -183,8 +185,7 @@ static int first_signal(uint64_t set)
 }
 
 /** Take the oldest entry of @sig; the bit stays while there are more. */
-static void take_entry(struct proc *p, int tid, uint64_t *pending, int sig,
-		       struct signal_info *ret)
+static void take_entry(struct proc *p, int tid, uint64_t *pending, int sig, struct signal_info *ret)
 {
 	struct signals *s = p->signals;
 	bool found = false, more = false;
@@ -381,8 +382,7 @@ void signal_deliver(struct proc *p, struct task *t)
 	struct signal_info info;
 
 	t->interrupted = false;
-	while (!p->end && p->sched->current == t &&
-	       signal_dequeue(p, t, ~t->signal_mask, &info))
+	while (!p->end && p->sched->current == t && signal_dequeue(p, t, ~t->signal_mask, &info))
 		if (take_action(p, t, &info, restart))
 			restart = false;
 	if (p->end)

@@ -31,9 +31,9 @@
 enum {
 	SOCKS_MAX = 4096,
 	SERVICES_MAX = 4,
-	SOCK_BUFFER_BYTES = 256 * 1024,	     /**< a peer that does not read: more waits */
-	SOCK_BUFFER_MAX_BYTES = 16 << 20,    /**< one blocking send is never cut below this */
-	SOCK_BYTES_MAX = 64 << 20,	     /**< all that a guest's sockets hold for it */
+	SOCK_BUFFER_BYTES = 256 * 1024,	  /**< a peer that does not read: more waits */
+	SOCK_BUFFER_MAX_BYTES = 16 << 20, /**< one blocking send is never cut below this */
+	SOCK_BYTES_MAX = 64 << 20,	  /**< all that a guest's sockets hold for it */
 	SOCK_MESSAGES_MAX = 512,
 	SOCK_MESSAGE_MAX_BYTES = 212992,
 	SOCK_INET_MESSAGE_MAX_BYTES = 65507,
@@ -182,8 +182,7 @@ size_t sock_readable_bytes(const struct sock *s);
 /* ---- sock_name.c ---- */
 
 /** sock_addr_get() - from user memory, for a socket of @domain. Return: 0 or -errno. */
-int sock_addr_get(struct proc *p, int domain, uint64_t addr, uint64_t bytes,
-		  struct sock_addr *ret);
+int sock_addr_get(struct proc *p, int domain, uint64_t addr, uint64_t bytes, struct sock_addr *ret);
 /** sock_addr_put() - as accept, getsockname and recvfrom do. @addr 0: not wanted. */
 int sock_addr_put(struct proc *p, int domain, const struct sock_addr *a, uint64_t addr,
 		  uint64_t len_addr);
@@ -192,8 +191,8 @@ size_t sock_addr_pack(int domain, const struct sock_addr *a, struct sockaddr_sto
 int sock_bind(struct proc *p, struct sock *s, const struct sock_addr *a);
 /** sock_autobind() - give an unbound one an address from which @to can be reached. */
 int sock_autobind(struct proc *p, struct sock *s, const struct sock_addr *to);
-/** sock_find() - who receives what is sent to @to? @ret: NULL: nobody. Return: 0, or -errno for names
- * of AF_UNIX that are not there. */
+/** sock_find() - who receives what is sent to @to? @ret: NULL: nobody. Return: 0, or -errno for
+ * names of AF_UNIX that are not there. */
 int sock_find(struct proc *p, const struct sock *from, const struct sock_addr *to,
 	      struct sock **ret);
 /** sock_has_path() - a name in the file system, as opposed to an abstract one or none. */

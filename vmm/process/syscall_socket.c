@@ -426,8 +426,7 @@ static int64_t recv_message_call(struct proc *p, struct task *t, struct sock *s,
 		return n;
 	if (m.hdr.name && from.family != AF_UNSPEC) {
 		name_bytes = sock_addr_pack(s->domain, &from, &packed);
-		if (mm_copy_out(p, m.hdr.name, &packed,
-				MIN(name_bytes, (size_t)m.hdr.name_bytes)))
+		if (mm_copy_out(p, m.hdr.name, &packed, MIN(name_bytes, (size_t)m.hdr.name_bytes)))
 			return -EFAULT;
 	}
 	m.hdr.name_bytes = (uint32_t)name_bytes;

@@ -76,7 +76,7 @@ static int64_t sleep_to(struct proc *p, struct task *t, uint64_t deadline_ns, ui
 	if (t->in_syscall)
 		deadline_ns = t->wait.deadline_ns;
 	now_ns = guest_mono_ns(p);
-	if (t->wait.outcome == WAIT_TIMEOUT || now_ns >= deadline_ns)
+	if (now_ns >= deadline_ns)
 		return 0;
 	if (t->wait.outcome == WAIT_SIGNAL) {
 		if (left_addr && user_timespec_put(p, left_addr, deadline_ns - now_ns))
@@ -111,8 +111,10 @@ static int64_t sys_clock_nanosleep(struct proc *p, struct task *t, const uint64_
 	ret = user_timespec_get(p, a[2], &ns);
 	if (ret)
 		return ret;
-	if (a[1] & TIMER_ABSTIME)
+	if (a[1] & TIMER_ABSTIME) {
+		task_wait_anew(t);
 		return sleep_to(p, t, deadline_of(p, (int)a[0], ns), 0);
+	}
 	return sleep_to(p, t, deadline_after(p, ns), a[3]);
 }
 

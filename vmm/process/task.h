@@ -69,7 +69,7 @@ struct task {
 	char name[16];
 
 	/* The scheduler's own. */
-	bool interrupted; /**< the call that just ended returned -EINTR for a signal */
+	bool interrupted;	  /**< the call that just ended returned -EINTR for a signal */
 	struct task *next, *prev; /**< all live tasks, oldest first */
 	struct task_queue *queue; /**< the ready or the blocked ones, or NULL */
 	struct task *queue_next, *queue_prev;
@@ -86,8 +86,8 @@ void sched_free(struct proc *p);
 int sched_save(struct proc *p, struct state_writer *w);
 int sched_load(struct proc *p, struct state_reader *r);
 
-/** task_new() - a runnable task with a copy of @user; the first one's tid is GUEST_PID. Return: NULL
- * when full. */
+/** task_new() - a runnable task with a copy of @user; the first one's tid is GUEST_PID. Return:
+ * NULL when full. */
 struct task *task_new(struct proc *p, const struct user_state *user);
 /** task_current() - the task on the vCPU, or NULL. */
 struct task *task_current(struct proc *p);
@@ -101,9 +101,16 @@ void task_exit(struct proc *p, struct task *t, int status);
  * task_wait() - block the calling task; the handler returns SYS_BLOCKED right after.
  * @key: what it waits for, or WAIT_KEY_ANY
  * @deadline_ns: guest monotonic time, or WAIT_FOREVER. Only the first task_wait() of a call sets
- *	it: later runs of the same call keep the first deadline.
+ *	it: later runs of the same call keep the first deadline. A call whose time is one of
+ *	another clock says task_wait_anew() before, since wall time jumps over a restore.
  */
 void task_wait(struct proc *p, struct task *t, uint64_t key, uint64_t deadline_ns);
+
+/** task_wait_anew() - the next task_wait() sets the deadline, as if it were the first one. */
+static inline void task_wait_anew(struct task *t)
+{
+	t->in_syscall = false;
+}
 
 /** wait_key() - the key of an object in the vmm. */
 static inline uint64_t wait_key(const void *object)

@@ -50,7 +50,8 @@ int guest_clock_ns(struct proc *p, int clock, uint64_t *ret_ns)
 		*ret_ns = guest_cpu_ns(p);
 		return 0;
 	}
-	/* Clocks of a process or a thread: ~pid << 3 | type (Linux include/linux/posix-timers.h). */
+	/* Clocks of a process or a thread: ~pid << 3 | type (Linux include/linux/posix-timers.h).
+	 */
 	if (clock < 0 && (clock & 3) != 3) {
 		*ret_ns = guest_cpu_ns(p);
 		return 0;

@@ -18,13 +18,14 @@
 #define KEY_SHARED (1ull << 62)
 
 /** Host pointer to what @pte maps if that may be read (or written), else NULL. */
-static uint8_t *pte_access(const struct proc *p, const uint64_t *pte, bool write)
+static uint8_t *pte_access(const struct proc *p, uint64_t *pte, bool write)
 {
 	uint64_t need = PTE_PRESENT | PTE_USER | (write ? PTE_WRITABLE : 0);
 	uint32_t page;
 
 	if (!pte || (*pte & need) != need || !pte_page(&p->mm->frames, *pte, &page))
 		return NULL;
+	*pte |= PTE_ACCESSED;
 	return guest_page_ptr(&p->vm->mem, page);
 }
 

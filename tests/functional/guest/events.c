@@ -77,7 +77,8 @@ static void test_select(void)
 	FD_ZERO(&w);
 	FD_SET(a[0], &r);
 	FD_SET(b[0], &r);
-	CHECK(select(b[0] + 1, &r, &w, NULL, NULL) == 1 && FD_ISSET(b[0], &r) && !FD_ISSET(a[0], &r));
+	CHECK(select(b[0] + 1, &r, &w, NULL, NULL) == 1 && FD_ISSET(b[0], &r) &&
+	      !FD_ISSET(a[0], &r));
 	CHECK(!pthread_join(t, NULL));
 	for (int i = 0; i < 2; i++)
 		close(a[i]), close(b[i]);
@@ -151,7 +152,8 @@ static void test_timerfd(void)
 	if (spec.it_value.tv_nsec >= 1000000000)
 		spec.it_value.tv_sec++, spec.it_value.tv_nsec -= 1000000000;
 	spec.it_interval.tv_nsec = 0;
-	CHECK(!timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, NULL) && read(fd, &n, 8) == 8 && n == 1);
+	CHECK(!timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, NULL) && read(fd, &n, 8) == 8 &&
+	      n == 1);
 	close(fd);
 	close(ep);
 }

@@ -129,7 +129,8 @@ static void test_nonblocking(void)
 {
 	struct sockaddr_storage addr;
 	socklen_t len, elen = sizeof(int);
-	int srv = listener_at(AF_INET, &addr, &len), fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int srv = listener_at(AF_INET, &addr, &len),
+	    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	struct timeval tv = {0, 20000};
 	int conn, err = 1, avail;
 	size_t filled = 0;
@@ -172,12 +173,14 @@ static void test_udp(void)
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	char buf[64];
 
-	CHECK(!bind(a, (struct sockaddr *)&in, sizeof(in)) && !getsockname(a, (struct sockaddr *)&in, &len));
+	CHECK(!bind(a, (struct sockaddr *)&in, sizeof(in)) &&
+	      !getsockname(a, (struct sockaddr *)&in, &len));
 	msg.msg_name = &in;
 	msg.msg_namelen = sizeof(in);
 	CHECK(sendmsg(b, &msg, 0) == 11);
 	CHECK(recvfrom(a, buf, 5, MSG_PEEK | MSG_TRUNC, (struct sockaddr *)&from, &flen) == 11);
-	CHECK(recvfrom(a, buf, sizeof(buf), 0, (struct sockaddr *)&from, &flen) == 11 && !memcmp(buf, "hello world", 11));
+	CHECK(recvfrom(a, buf, sizeof(buf), 0, (struct sockaddr *)&from, &flen) == 11 &&
+	      !memcmp(buf, "hello world", 11));
 	CHECK(sendto(a, "back", 4, 0, (struct sockaddr *)&from, flen) == 4);
 	CHECK(!connect(b, (struct sockaddr *)&in, sizeof(in)) && recv(b, buf, sizeof(buf), 0) == 4);
 	in.sin_addr.s_addr = htonl(0x08080808);
@@ -191,7 +194,8 @@ static void test_unix(void)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "\0name"};
 	socklen_t len = offsetof(struct sockaddr_un, sun_path) + 5;
-	int srv = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0), conn, sp[2];
+	int srv = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0), conn,
+	    sp[2];
 	struct pollfd pfd;
 	char buf[16];
 
@@ -219,7 +223,8 @@ static void test_unix(void)
 
 static void test_unix_path(void)
 {
-	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/tmp/quickthaw-test.sock"}, got;
+	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/tmp/quickthaw-test.sock"},
+			   got;
 	int srv = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0), conn;
 	socklen_t len = sizeof(got);
 	struct stat st;
