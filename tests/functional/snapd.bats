@@ -4,7 +4,7 @@
 # snapd.bats - the daemon over its HTTP interface: starts of every kind, errors in Lambda's words,
 # and what is left after it was killed
 
-# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+# shellcheck disable=SC2153,SC2154 # bats and common.bash set status, output, lines, SNAPD_PID
 
 bats_require_minimum_version 1.5.0
 load common
