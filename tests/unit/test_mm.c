@@ -227,6 +227,31 @@ static void test_trim(void **state)
 	assert_int_equal(peek(p, AT + PAGE_BYTES), 0);
 }
 
+/* File pages that came in around a fault go if nobody touched them, by CPU or system call. */
+static void test_trim_mapped_ahead(void **state)
+{
+	struct fixture *fx = *state;
+	struct proc *p = &fx->p;
+	struct mem_file m = {.bytes = 16 * PAGE_BYTES};
+	struct file *f = file_new(p, &mem_private_ops, O_RDONLY, &m);
+
+	assert_int_equal(mm_map(p, AT, 16 * PAGE_BYTES, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_FIXED, f, 0),
+			 AT);
+	expect_resolved(p, AT + 5ull * PAGE_BYTES, 0);
+	assert_true(mm_is_present(p, AT + 6ull * PAGE_BYTES));
+	assert_int_equal(poke(p, AT + 7ull * PAGE_BYTES, 77), 0);
+	*pt_find(p, AT + 8ull * PAGE_BYTES) |= PTE_ACCESSED; /* as the CPU does */
+	assert_int_equal(mm_protect(p, AT, 16 * PAGE_BYTES, PROT_READ), 0);
+	assert_int_equal(mm_trim(p), 13);
+	assert_true(mm_is_present(p, AT + 5ull * PAGE_BYTES));
+	assert_false(mm_is_present(p, AT + 6ull * PAGE_BYTES));
+	assert_true(mm_is_present(p, AT + 7ull * PAGE_BYTES));
+	assert_true(mm_is_present(p, AT + 8ull * PAGE_BYTES));
+	assert_int_equal(peek(p, AT + 7ull * PAGE_BYTES), 77);
+	file_put(p, f);
+}
+
 static void test_stack(void **state)
 {
 	struct fixture *fx = *state;
@@ -562,6 +587,7 @@ int main(void)
 		TEST(test_huge_reservation),
 		TEST(test_limit),
 		TEST(test_trim),
+		TEST(test_trim_mapped_ahead),
 		TEST(test_stack),
 		TEST(test_brk),
 		TEST(test_shared_file),
