@@ -10,7 +10,8 @@
 #include "snapshot-format/snapshot.h"
 
 /**
- * populate_runs() - join neighbours of one kind; runs come in order of first touch.
+ * populate_runs() - join neighbours of one kind: first what was written, then what was only
+ * read, each in order of first touch.
  * Neighbours of a page come with it, whenever they were touched themselves.
  * @ret_runs: malloc'ed, the caller's; NULL when there are none
  * Return: 0 or -ENOMEM.

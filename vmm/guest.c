@@ -3,6 +3,7 @@
 #include "vmm/guest.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -65,6 +66,7 @@ int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 	       char *const argv[], char *const envp[])
 {
 	struct user_state user;
+	struct task *task = NULL;
 	int ret = parts_new(p, vm, wiring);
 
 	if (!ret)
@@ -73,8 +75,10 @@ int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 		ret = vfs_open_stdio(p);
 	if (!ret)
 		ret = exec_load(p, argv[0], argv, envp, &user);
-	if (!ret && !task_new(p, &user))
+	if (!ret && !(task = task_new(p, &user)))
 		ret = -ENOMEM;
+	if (!ret)
+		snprintf(task->name, sizeof(task->name), "%s", basename(argv[0]));
 	if (ret)
 		log_error("boot: %s: %s", argv[0], strerror(-ret));
 	return ret;

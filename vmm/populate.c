@@ -5,9 +5,9 @@
  * Theory of operation
  *
  * A page that was only read is mapped from the template; one that was written is copied ahead. Both
- * spare the guest a fault that leaves the vCPU. A helper thread does it in the order of first touch,
- * so that it runs ahead of the guest on another CPU; where it does not, the guest's own fault and
- * the thread's advice meet in the kernel and either of them wins.
+ * spare the guest a fault that leaves the vCPU. A helper thread does it on another CPU while the
+ * guest already runs, those that were written first: once a page is mapped for reading, copying it
+ * means flushing it from the guest's CPU. Where the guest is faster, its own fault does the work.
  *
  * The kernel maps what is there of the 64 KiB around a read fault in one go, so one read in each
  * such window is enough.
@@ -80,7 +80,8 @@ static void run_one(const struct guest_mem *mem, const struct proto_populate *ru
 		advise(mem, page, count, MADV_POPULATE_WRITE);
 		return;
 	}
-	for (uint64_t end = page + count; page < end; page = align_down(page, WINDOW_PAGES) + WINDOW_PAGES)
+	for (uint64_t end = page + count; page < end;
+	     page = align_down(page, WINDOW_PAGES) + WINDOW_PAGES)
 		if (window_first(page))
 			advise(mem, page, 1, MADV_POPULATE_READ);
 }
@@ -95,15 +96,6 @@ static int check(const struct guest_mem *mem, const struct proto_populate *runs,
 			return -EBADMSG;
 	}
 	return 0;
-}
-
-int populate_all(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count)
-{
-	int ret = check(mem, runs, count);
-
-	for (uint32_t i = 0; !ret && i < count; i++)
-		run_one(mem, &runs[i]);
-	return ret;
 }
 
 int populate_start(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count)
