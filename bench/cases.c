@@ -12,7 +12,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 
-enum { WARM_UP = 3, MEMORY_INSTANCES = 5, CPU_RUNS = 9 };
+enum { WARM_UP = 3, MEMORY_INSTANCES = 5, CPU_RUNS = 9, SETTLE_US = 30000 };
 
 static const char cpu_event[] = "{\"rounds\": 200000}";
 
@@ -55,7 +55,8 @@ static int run_start_case(struct bench *b, const struct start_case *c, const cha
 		samples_add(&restore, sample.restore_ms);
 		samples_add(&faults, sample.faults);
 		samples_add(&bytes, sample.bytes_read);
-		usleep(2000); /* shells are refilled while nothing is under way */
+		/* One at a time on an idle node: the instance before is gone, its shell replaced. */
+		usleep(c->start ? SETTLE_US : 0);
 	}
 	report(b, c, name, "", "ms", &total);
 	report(b, c, name, "run", "ms", &run);
