@@ -235,10 +235,12 @@ static void test_trim_mapped_ahead(void **state)
 	struct mem_file m = {.bytes = 16 * PAGE_BYTES};
 	struct file *f = file_new(p, &mem_private_ops, O_RDONLY, &m);
 
+	m.data = calloc(1, m.bytes);
+	assert_non_null(m.data);
 	assert_int_equal(mm_map(p, AT, 16 * PAGE_BYTES, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_FIXED, f, 0),
 			 AT);
-	expect_resolved(p, AT + 5ull * PAGE_BYTES, 0);
+	expect_resolved(p, AT + 5ull * PAGE_BYTES, PF_READ);
 	assert_true(mm_is_present(p, AT + 6ull * PAGE_BYTES));
 	assert_int_equal(poke(p, AT + 7ull * PAGE_BYTES, 77), 0);
 	*pt_find(p, AT + 8ull * PAGE_BYTES) |= PTE_ACCESSED; /* as the CPU does */
@@ -250,6 +252,7 @@ static void test_trim_mapped_ahead(void **state)
 	assert_true(mm_is_present(p, AT + 8ull * PAGE_BYTES));
 	assert_int_equal(peek(p, AT + 7ull * PAGE_BYTES), 77);
 	file_put(p, f);
+	free(m.data);
 }
 
 static void test_stack(void **state)
