@@ -87,8 +87,35 @@ static json_t *request_body(const char *name, const struct deploy *d, const char
 			 "Directory", dir, "Publish", d->publish);
 }
 
+/** The function is there already: give it the settings, then the code. */
+static bool replace(struct snapctl *s, const char *name, const struct deploy *d, const char *dir)
+{
+	char path[256];
+	json_t *settings = request_body(name, d, dir);
+	bool ok;
+
+	json_object_del(settings, "FunctionName");
+	json_object_del(settings, "Code");
+	json_object_del(settings, "Publish");
+	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/configuration", name);
+	ok = snapctl_call_json(s, NULL, "PUT", path, settings);
+	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/code", name);
+	return ok &&
+	       snapctl_call_json(s, "deploying", "PUT", path,
+				 json_pack("{s:s, s:b}", "Directory", dir, "Publish", d->publish));
+}
+
+static bool exists(struct snapctl *s, const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), API_FUNCTIONS "/%s", name);
+	return snapctl_exists(s, path);
+}
+
 static int run(struct snapctl *s, int argc, char **argv)
 {
+	bool ok;
 	struct deploy d = {.handler = "app.handler",
 			   .runtime = "python3.11",
 			   .timeout_s = 3,
@@ -107,12 +134,14 @@ static int run(struct snapctl *s, int argc, char **argv)
 	dir = realpath(d.dir, NULL);
 	if (!dir)
 		snapctl_usage_error(&command_deploy, "--dir %s: no such directory", d.dir);
-	if (!snapctl_call_json(s, d.publish ? "deploying and publishing" : "deploying", "POST",
-			       API_FUNCTIONS, request_body(argv[optind], &d, dir))) {
-		json_decref(d.env);
-		return 1;
-	}
+	if (exists(s, argv[optind]))
+		ok = replace(s, argv[optind], &d, dir);
+	else
+		ok = snapctl_call_json(s, d.publish ? "deploying and publishing" : "deploying",
+				       "POST", API_FUNCTIONS, request_body(argv[optind], &d, dir));
 	json_decref(d.env);
+	if (!ok)
+		return 1;
 	if (s->json)
 		printf("%s\n", s->reply.body);
 	else
@@ -125,7 +154,9 @@ const struct subcommand command_deploy = {
 	.name = "deploy",
 	.summary = "create a function from a directory, or replace its code",
 	.usage = "Usage: snapctl deploy NAME --dir DIR [OPTION]...\n\n"
-		 "Create function NAME from the code in DIR, which is copied.\n\n"
+		 "Create function NAME from the code in DIR, which is copied; if there is one by "
+		 "that\n"
+		 "name, replace its code and settings. Published versions stay as they are.\n\n"
 		 "  --handler MODULE.FUNCTION  what to call (default app.handler)\n"
 		 "  --runtime RUNTIME          default python3.11\n"
 		 "  --memory MIB               memory limit, 64 to 10240 (default 128)\n"

@@ -104,15 +104,17 @@ static int run(struct snapctl *s, int argc, char **argv)
 const struct subcommand command_invoke = {
 	.name = "invoke",
 	.summary = "send an event to a function and print its result",
-	.usage = "Usage: snapctl invoke NAME [JSON|@FILE|-] [OPTION]...\n\n"
-		 "Send an event (default {}) to function NAME. The result goes to standard output, how\n"
-		 "it was started and how long it took to standard error.\n\n"
-		 "  --version N    which published version (default: the newest, or the code as it\n"
-		 "                 is if none was published)\n"
-		 "  --start KIND   force a start: warm, resident, cold or boot; for measuring\n"
-		 "  --quiet        the result only\n"
-		 "  --socket PATH, --json, --help\n\n"
-		 "Example:\n"
-		 "  snapctl invoke hello '{\"name\": \"you\"}'\n",
+	.usage =
+		"Usage: snapctl invoke NAME [JSON|@FILE|-] [OPTION]...\n\n"
+		"Send an event (default {}) to function NAME. The result goes to standard output, "
+		"how\n"
+		"it was started and how long it took to standard error.\n\n"
+		"  --version N    which published version (default: the newest, or the code as it\n"
+		"                 is if none was published)\n"
+		"  --start KIND   force a start: warm, resident, cold or boot; for measuring\n"
+		"  --quiet        the result only\n"
+		"  --socket PATH, --json, --help\n\n"
+		"Example:\n"
+		"  snapctl invoke hello '{\"name\": \"you\"}'\n",
 	.run = run,
 };

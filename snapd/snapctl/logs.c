@@ -22,7 +22,8 @@ static int run(struct snapctl *s, int argc, char **argv)
 	if (!snapctl_call(s, NULL, "GET", path, NULL, 0, NULL))
 		return 1;
 	if (s->json) {
-		json_t *lines = json_stringn(s->reply.body ? s->reply.body : "", s->reply.body_bytes);
+		json_t *lines =
+			json_stringn(s->reply.body ? s->reply.body : "", s->reply.body_bytes);
 		json_t *root = json_pack("{s:o}", "Log", lines ? lines : json_string(""));
 
 		json_dumpf(root, stdout, JSON_COMPACT);
@@ -38,7 +39,8 @@ const struct subcommand command_logs = {
 	.name = "logs",
 	.summary = "show what a function logged",
 	.usage = "Usage: snapctl logs NAME [OPTION]...\n\n"
-		 "Print the newest log lines of function NAME: its output, and for each invocation the\n"
+		 "Print the newest log lines of function NAME: its output, and for each invocation "
+		 "the\n"
 		 "START, END and REPORT lines with its duration and memory.\n\n"
 		 "  --socket PATH, --json, --help\n",
 	.run = run,

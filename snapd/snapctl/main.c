@@ -121,24 +121,40 @@ static void print_error(struct snapctl *s)
 	json_decref(root);
 }
 
+/** One request; ends the program when snapd cannot be reached. */
+static void request(struct snapctl *s, const char *method, const char *path, const void *body,
+		    size_t body_bytes, const char *const *headers)
+{
+	int ret =
+		http_client_request(s->client, method, path, body, body_bytes, headers, &s->reply);
+
+	if (!ret)
+		return;
+	fprintf(stderr, "snapctl: %s: %s: is snapd running? start it with: snapd --socket %s\n",
+		s->socket_path,
+		ret == -ECONNREFUSED ? "nobody listens" : http_client_error(s->client),
+		s->socket_path);
+	exit(3);
+}
+
+bool snapctl_exists(struct snapctl *s, const char *path)
+{
+	connect_client(s);
+	request(s, "GET", path, NULL, 0, NULL);
+	return s->reply.status == 200;
+}
+
 bool snapctl_call(struct snapctl *s, const char *doing, const char *method, const char *path,
 		  const void *body, size_t body_bytes, const char *const *headers)
 {
 	struct progress progress = {.doing = doing, .start_ns = clock_mono_ns()};
-	int ret;
 
 	connect_client(s);
 	http_client_on_wait(s->client, doing ? on_wait : NULL, &progress);
-	ret = http_client_request(s->client, method, path, body, body_bytes, headers, &s->reply);
+	request(s, method, path, body, body_bytes, headers);
+	http_client_on_wait(s->client, NULL, NULL);
 	if (progress.shown_s && isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[K");
-	if (ret) {
-		fprintf(stderr, "snapctl: %s: %s: is snapd running? start it with: snapd --socket %s\n",
-			s->socket_path,
-			ret == -ECONNREFUSED ? "nobody listens" : http_client_error(s->client),
-			s->socket_path);
-		exit(3);
-	}
 	if (s->reply.status >= 200 && s->reply.status < 300)
 		return true;
 	print_error(s);

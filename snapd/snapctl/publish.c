@@ -79,10 +79,13 @@ const struct subcommand command_publish = {
 	.name = "publish",
 	.summary = "boot a function once and capture it: the next version",
 	.usage = "Usage: snapctl publish NAME [OPTION]...\n\n"
-		 "Boot function NAME, let it initialise, and capture it into a snapshot. Invocations\n"
+		 "Boot function NAME, let it initialise, and capture it into a snapshot. "
+		 "Invocations\n"
 		 "of the new version start from that snapshot.\n\n"
-		 "  --train JSON|@FILE|-  invoke the new version once with this event, to record which\n"
-		 "                        memory an invocation needs (otherwise the first invocation\n"
+		 "  --train JSON|@FILE|-  invoke the new version once with this event, to record "
+		 "which\n"
+		 "                        memory an invocation needs (otherwise the first "
+		 "invocation\n"
 		 "                        is recorded)\n"
 		 "  --socket PATH, --json, --help\n\n"
 		 "Example:\n"

@@ -54,6 +54,8 @@ _Noreturn void snapctl_usage_error(const struct subcommand *command, const char 
  */
 bool snapctl_call(struct snapctl *s, const char *doing, const char *method, const char *path,
 		  const void *body, size_t body_bytes, const char *const *headers);
+/** snapctl_exists() - does GET @path answer 200? Other answers are no error. */
+bool snapctl_exists(struct snapctl *s, const char *path);
 /** snapctl_call_json() - the same with a JSON body, which is released. */
 bool snapctl_call_json(struct snapctl *s, const char *doing, const char *method, const char *path,
 		       json_t *body);
