@@ -100,9 +100,12 @@ static bool replace(struct snapctl *s, const char *name, const struct deploy *d,
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/configuration", name);
 	ok = snapctl_call_json(s, NULL, "PUT", path, settings);
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/code", name);
-	return ok &&
-	       snapctl_call_json(s, "deploying", "PUT", path,
-				 json_pack("{s:s, s:b}", "Directory", dir, "Publish", d->publish));
+	ok = ok && snapctl_call_json(s, "deploying", "PUT", path,
+				     json_pack("{s:s}", "Directory", dir));
+	if (!ok || !d->publish)
+		return ok;
+	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/versions", name);
+	return snapctl_call_json(s, "publishing", "POST", path, json_object());
 }
 
 static bool exists(struct snapctl *s, const char *name)
