@@ -8,20 +8,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "common/sandbox.h"
+#include "common/util.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpu_features.h"
 #include "vmm/populate.h"
+#include "vmm/process/runtime_api.h"
+#include "vmm/process/syscall.h"
 #include "vmm/process/task.h"
 #include "vmm/vm.h"
 
-enum { ENV_MAX = 256, RAM_MIB_MAX = 16384 };
+enum {
+	ENV_MAX = 256,
+	RAM_MIB_MAX = 16384,
+	PREFAULT_HEAP_BYTES = 80 << 10,
+	PREFAULT_STACK_BYTES = 24 << 10,
+};
 
 static const char usage_text[] =
 	"Usage: vmm run [OPTION]... -- PROGRAM [ARGUMENT]...\n"
@@ -207,11 +216,24 @@ static int command_console(struct options *o)
 	return console_run(&vm, &o->console);
 }
 
+/** Every Lambda runtime asks this variable for its work, and gives up without it. */
+static void add_runtime_api_env(struct options *o)
+{
+	static char text[64];
+
+	for (int i = 0; i < o->env_count; i++)
+		if (!strncmp(o->env[i], "AWS_LAMBDA_RUNTIME_API=", 23))
+			return;
+	snprintf(text, sizeof(text), "AWS_LAMBDA_RUNTIME_API=127.0.0.1:%d", RUNTIME_API_PORT);
+	add_env(o, text);
+}
+
 static int command_run(struct options *o, int argc, char **argv)
 {
 	if (!argc)
 		die("run: which program? for example: vmm run -- /usr/bin/python3 -V");
 	o->console.argv = argv;
+	add_runtime_api_env(o);
 	return command_console(o);
 }
 
@@ -257,6 +279,29 @@ static int make_uffd(void)
 	return steal_fd(&fd);
 }
 
+extern const char __executable_start[], etext[]; /* the linker's */
+
+/**
+ * Touch now what a restore will touch: code, and as much heap and stack as it takes. Each first
+ * touch costs a fault, and a shell has the time.
+ */
+static void prefault(void)
+{
+	uintptr_t start = align_down((uintptr_t)__executable_start, PAGE_BYTES);
+	volatile char stack[PREFAULT_STACK_BYTES];
+	char *heap = malloc(PREFAULT_HEAP_BYTES);
+
+	for (size_t i = 0; i < sizeof(stack); i += PAGE_BYTES)
+		stack[i] = 0;
+	if (heap)
+		memset(heap, 1, PREFAULT_HEAP_BYTES);
+	__asm__ volatile("" : : "r"(heap) : "memory"); /* the compiler would drop both */
+	free(heap);
+	if (madvise((void *)start, (uintptr_t)etext - start, MADV_POPULATE_READ))
+		log_debug("prefault: %s", strerror(errno));
+	syscall_init();
+}
+
 static int command_shell(const struct options *o)
 {
 	static struct vm vm;
@@ -273,6 +318,7 @@ static int command_shell(const struct options *o)
 	close(SANDBOX_FD_USERFAULTFD);
 	if (sched_process_init() || populate_init())
 		return 2;
+	prefault();
 	if (sandbox_seccomp_load(SANDBOX_FD_SECCOMP))
 		return 2;
 	close(SANDBOX_FD_SECCOMP);
