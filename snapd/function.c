@@ -3,7 +3,9 @@
 #include "snapd/function.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/util.h"
+#include "snapd/function_store.h"
 
 enum {
 	TIMEOUT_MAX_S = 900,
@@ -248,13 +251,16 @@ const char *version_name(const struct version *v, char buf[16])
 static void add_snapshot(json_t *root, const struct version *v)
 {
 	const struct version_snapshot *s = &v->snapshot;
+	json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms,
+			      "CaptureMs", (json_int_t)s->capture_ms, "ResidentBytes",
+			      (json_int_t)s->resident_bytes, "FileBytes",
+			      (json_int_t)s->file_bytes, "WorkingSetPages",
+			      (json_int_t)s->working_set_pages);
+	char path[PATH_MAX];
 
-	json_object_set_new(root, "Snapshot",
-			    json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms,
-				      "CaptureMs", (json_int_t)s->capture_ms, "ResidentBytes",
-				      (json_int_t)s->resident_bytes, "FileBytes",
-				      (json_int_t)s->file_bytes, "WorkingSetPages",
-				      (json_int_t)s->working_set_pages));
+	if (!store_snapshot_path(v->function->name, v->number, path, sizeof(path)))
+		json_object_set_new(o, "Path", json_string(path));
+	json_object_set_new(root, "Snapshot", o);
 }
 
 json_t *version_json(const struct version *v)

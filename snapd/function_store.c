@@ -341,6 +341,16 @@ int store_code_path(const char *name, uint32_t number, char *buf, size_t size)
 	return snprintf(buf, size, "%s/%s/code", store.path, path) < (int)size ? 0 : -ENAMETOOLONG;
 }
 
+int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size)
+{
+	char path[FUNCTION_NAME_MAX + 32];
+	int n;
+
+	version_path(name, number, path, sizeof(path));
+	n = snprintf(buf, size, "%s/%s/" STORE_SNAPSHOT_NAME, store.path, path);
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
 int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd)
 {
 	CLEANUP_FD int from_dir = store_version_open(name, 0);

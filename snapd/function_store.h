@@ -58,5 +58,7 @@ int store_version_remove(const char *name, uint32_t number);
 int store_version_open(const char *name, uint32_t number);
 /** store_code_path() - absolute path of a version's code, into @buf. Does not block. */
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
+/** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */
+int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size);
 
 #endif
