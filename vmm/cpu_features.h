@@ -21,12 +21,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/cpu_feature.h"
 #include "include/guest_abi.h"
 #include "include/snapd_proto.h"
 
 struct vm;
-
-enum { CPU_WORDS = 8 };
 
 /**
  * vm_set_cpu_baseline() - choose the baseline before vm_new().
@@ -61,12 +60,5 @@ void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS]);
 /** cpu_features_have() - what a snapshot may require here, whatever the baseline is now. */
 void cpu_features_have(uint64_t xcr0, uint64_t ret[CPU_WORDS]);
-/**
- * cpu_features_missing() - features in @need that @have lacks.
- * @text: their names with ", " between, cut at @n; empty when nothing is missing
- * Return: how many are missing; 0: a snapshot that needs @need can be restored.
- */
-int cpu_features_missing(const uint64_t need[CPU_WORDS], const uint64_t have[CPU_WORDS], char *text,
-			 size_t n);
 
 #endif
