@@ -168,7 +168,10 @@ static void start(const struct options *o, struct resources *res)
 		.keep_warm_ns = o->keep_warm_s * NSEC_PER_SEC,
 		.init_timeout_ns = o->init_timeout_s * NSEC_PER_SEC,
 	};
-	struct shell_pool_params pool = {.ready_per_class = o->shells};
+	struct shell_pool_params pool = {
+		.ready_per_class = o->shells,
+		.cpu_baseline = o->cpu_baseline,
+	};
 	int ret;
 
 	res->kvm_fd = host_open_kvm();

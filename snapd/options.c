@@ -29,6 +29,9 @@ static const char usage_text[] =
 	"                        (default 60; 0: every invocation restores)\n"
 	"  --init-timeout SECONDS\n"
 	"                        how long a runtime may take to start (default 60)\n"
+	"  --cpu-baseline B      host (default) or x86-64-v3: limit what functions may use\n"
+	"                        of the CPU, so that what is published here can be restored\n"
+	"                        on other CPUs, too\n"
 	"  -h, --help            this text\n"
 	"\n"
 	"Environment: QUICKTHAW_LOG=error|warn|info|debug (default info).\n"
@@ -50,6 +53,7 @@ static const struct option long_options[] = {
 	{"shells", required_argument, NULL, 'n'},
 	{"keep-warm", required_argument, NULL, 'k'},
 	{"init-timeout", required_argument, NULL, 'i'},
+	{"cpu-baseline", required_argument, NULL, 'b'},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
@@ -70,6 +74,13 @@ static unsigned parse_number(const char *option, const char *text, unsigned min,
 	if (errno || end == text || *end || v < min || v > max || *text == '-')
 		die("--%s %s: give a number from %u to %u", option, text, min, max);
 	return (unsigned)v;
+}
+
+static const char *parse_baseline(const char *name)
+{
+	if (strcmp(name, "host") && strcmp(name, "x86-64-v3"))
+		die("--cpu-baseline %s: give host or x86-64-v3", name);
+	return name;
 }
 
 static void parse_option(struct options *o, int c)
@@ -95,6 +106,9 @@ static void parse_option(struct options *o, int c)
 		break;
 	case 'i':
 		o->init_timeout_s = parse_number("init-timeout", optarg, 1, 3600);
+		break;
+	case 'b':
+		o->cpu_baseline = parse_baseline(optarg);
 		break;
 	case 'h':
 		fputs(usage_text, stdout);
@@ -137,6 +151,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		.shells = 4,
 		.keep_warm_s = 60,
 		.init_timeout_s = 60,
+		.cpu_baseline = "host",
 	};
 	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1)
 		parse_option(o, c);

@@ -10,6 +10,7 @@ struct options {
 	char socket[PATH_MAX];
 	char vmm[PATH_MAX];
 	char runtime_dir[PATH_MAX];
+	const char *cpu_baseline; /**< what the vmm calls it */
 	unsigned shells;
 	unsigned keep_warm_s;
 	unsigned init_timeout_s;

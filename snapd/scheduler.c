@@ -29,6 +29,7 @@
 #include <sys/random.h>
 
 #include "common/clock.h"
+#include "common/cpu_feature.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/outcome.h"
@@ -421,6 +422,25 @@ static void start_restore(struct invocation *inv, struct instance *inst)
 	session_limit_memory(inst);
 }
 
+/** Is everything there that the version's guest saw of its CPU? Its snapshot may come from
+ * elsewhere. */
+static bool cpu_fits(struct invocation *inv, const struct instance *inst)
+{
+	const struct version *v = inv->request.version;
+	const struct snapshot_params *need = snapshot_reader_params(v->template->file->reader);
+	char missing[256], text[OUTCOME_TEXT_MAX];
+
+	if (!cpu_features_missing(need->cpu_features, inst->cpu_features, missing, sizeof(missing)))
+		return true;
+	snprintf(text, sizeof(text),
+		 "%s: this host's CPU lacks %s, which the snapshot needs: publish on such a host, "
+		 "or with snapd --cpu-baseline x86-64-v3",
+		 v->template->name, missing);
+	log_error("scheduler: %s", text);
+	fail_queued(inv, 500, "ServiceException", text);
+	return false;
+}
+
 /* ---- what an invocation needs ---------------------------------------------------------------- */
 
 static void on_opened(struct version *v, const char *text)
@@ -496,7 +516,7 @@ static void try_start(struct invocation *inv)
 		make_room();
 	else if (boot)
 		start_boot(inv, inst);
-	else
+	else if (cpu_fits(inv, inst))
 		start_restore(inv, inst);
 }
 

@@ -127,7 +127,7 @@ struct instance {
 	struct sandbox_job job;
 	int child_end;
 	char ram_text[16];
-	const char *argv[8];
+	const char *argv[9];
 };
 
 /**

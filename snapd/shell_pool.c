@@ -123,6 +123,8 @@ static int start_spawn(struct instance *inst)
 	inst->argv[n++] = inst->id;
 	inst->argv[n++] = "--ram-mib";
 	inst->argv[n++] = inst->ram_text;
+	inst->argv[n++] = "--cpu-baseline";
+	inst->argv[n++] = pool.params.cpu_baseline;
 	inst->argv[n] = NULL;
 	f[0] = inst->child_end;
 	f[1] = pool.params.kvm_fd;

@@ -201,14 +201,19 @@ static int open_kvm(void)
 
 /* ---- commands ---- */
 
+static void set_cpu_baseline(const struct options *o)
+{
+	if (vm_set_cpu_baseline(o->baseline))
+		die("--cpu-baseline %s: give host or x86-64-v3", o->baseline);
+}
+
 static int command_console(struct options *o)
 {
 	static struct vm vm;
 	uint64_t ram_bytes = o->console.memory_bytes + o->console.tmp_bytes + MIB(64);
 	char *const *extra;
 
-	if (vm_set_cpu_baseline(o->baseline))
-		die("--cpu-baseline %s: give host or x86-64-v3", o->baseline);
+	set_cpu_baseline(o);
 	if (vm_new(&vm, open_kvm(), ram_bytes))
 		return 2;
 	for (extra = cpu_baseline_env(&vm); *extra; extra++)
@@ -312,6 +317,7 @@ static int command_shell(const struct options *o)
 	log_init("vmm", o->id);
 	/* Executed by descriptor: kernels before 6.14 show that descriptor's number in ps. */
 	prctl(PR_SET_NAME, "vmm");
+	set_cpu_baseline(o);
 	if (vm_new(&vm, SANDBOX_FD_KVM, MIB(o->ram_mib)))
 		return 2;
 	uffd = make_uffd();
