@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,7 @@ ssize_t fdpass_recv(int sock, void *buf, size_t n, int *ret_fds, int *ret_fd_cou
 	} control;
 	struct iovec iov = {.iov_base = buf, .iov_len = n};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf};
+	bool reset = false, again;
 	ssize_t r;
 
 	for (int i = 0; i < FDPASS_FDS_MAX; i++)
@@ -209,7 +211,11 @@ ssize_t fdpass_recv(int sock, void *buf, size_t n, int *ret_fds, int *ret_fd_cou
 	do {
 		msg.msg_controllen = sizeof(control.buf);
 		r = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
+		/* A peer which closed without reading everything: told once, before the
+		 * messages that it had sent, its last words. */
+		again = r < 0 && (errno == EINTR || (errno == ECONNRESET && !reset));
+		reset |= r < 0 && errno == ECONNRESET;
+	} while (again);
 	if (r < 0)
 		return -errno;
 	*ret_fd_count = collect_fds(&msg, ret_fds);

@@ -196,13 +196,12 @@ struct proto_working_set {
 };
 
 enum proto_failure {
-	PROTO_FAILED_EXIT = 1,	 /**< the guest program exited; code = exit status */
-	PROTO_FAILED_SIGNAL = 2, /**< killed by a signal; code = signal */
-	PROTO_FAILED_MEMORY = 3, /**< over its memory limit */
-	PROTO_FAILED_INIT = 4,	 /**< the runtime reported an init error; text is its JSON */
-	PROTO_FAILED_RESTORE =
-		5, /**< the runtime reported a restore error, or the state did not load */
-	PROTO_FAILED_VMM = 6, /**< the vmm could not go on: KVM or protocol error */
+	PROTO_FAILED_EXIT = 1,	  /**< the guest program exited; code = exit status */
+	PROTO_FAILED_SIGNAL = 2,  /**< killed by a signal; code = signal */
+	PROTO_FAILED_MEMORY = 3,  /**< over its memory limit */
+	PROTO_FAILED_INIT = 4,	  /**< the runtime reported an init error; text is its JSON */
+	PROTO_FAILED_RESTORE = 5, /**< the runtime reported a restore error; text is its JSON */
+	PROTO_FAILED_VMM = 6,	  /**< the vmm could not go on: KVM, protocol, bad state */
 };
 
 /** FAILED, vmm to snapd, its last message. Bytes: a report for people (or Lambda error JSON). */

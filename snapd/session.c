@@ -452,11 +452,18 @@ static void on_failed(struct instance *inst, const struct message *m)
 		.text = (const char *)m->u.bytes + sizeof(m->u.failed),
 		.text_bytes = m->n - sizeof(m->u.failed),
 	};
+	char text[384]; /* a template's name and some more */
 
 	if (m->n < sizeof(m->u.failed) || m->u.failed.reason < PROTO_FAILED_EXIT ||
 	    m->u.failed.reason > PROTO_FAILED_VMM) {
 		breach(inst, "FAILED does not fit");
 		return;
+	}
+	if (failure.kind == PROTO_FAILED_VMM && inst->state == INSTANCE_RESTORING) {
+		failure.text_bytes =
+			(size_t)snprintf(text, sizeof(text), "%s: %.*s", inst->template->name,
+					 (int)MIN(failure.text_bytes, (size_t)200), failure.text);
+		failure.text = text;
 	}
 	fail(inst, &failure);
 }

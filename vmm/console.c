@@ -172,7 +172,7 @@ static int fill_template(const struct snapshot_reader *r, int memfd, struct snap
 }
 
 static int restore_from(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
-			struct snapshot_reader *r, struct snapshot_error *err)
+			const char *path, struct snapshot_reader *r, struct snapshot_error *err)
 {
 	const struct snapshot_params *params = snapshot_reader_params(r);
 	struct guest_image image = {.uffd = -1, .template_pages = params->template_pages};
@@ -196,7 +196,10 @@ static int restore_from(struct proc *p, struct vm *vm, const struct guest_wiring
 	}
 	image.memfd = memfd;
 	image.state = snapshot_reader_section(r, SNAPSHOT_SECTION_STATE, &image.state_bytes);
-	return guest_restore(p, vm, wiring, &image);
+	ret = guest_restore(p, vm, wiring, &image);
+	if (ret)
+		log_error("restore: %s: %s", path, p->end_text);
+	return ret;
 }
 
 static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
@@ -216,7 +219,7 @@ static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wir
 		log_error("restore: %s", err.text);
 		return ret;
 	}
-	ret = restore_from(p, vm, wiring, r, &err);
+	ret = restore_from(p, vm, wiring, path, r, &err);
 	snapshot_reader_free(r);
 	console.parked = true;
 	console.waits_restore = true;

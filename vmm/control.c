@@ -442,14 +442,12 @@ static void become_guest(struct control *c, struct message *m)
 	message_close_fds(m);
 	if (restore)
 		c->restore_ns = clock_mono_ns() - c->started_ns;
-	if (ret) {
-		char text[128];
-		int n = snprintf(text, sizeof(text), "%s failed: %s", restore ? "restore" : "boot",
-				 strerror(-ret));
-
-		send_failed(c, restore ? PROTO_FAILED_RESTORE : PROTO_FAILED_VMM, ret, text,
-			    (size_t)n);
-	}
+	if (ret && !*c->proc->end_text)
+		snprintf(c->proc->end_text, sizeof(c->proc->end_text), "%s failed: %s",
+			 restore ? "restore" : "boot", strerror(-ret));
+	if (ret)
+		send_failed(c, PROTO_FAILED_VMM, ret, c->proc->end_text,
+			    strlen(c->proc->end_text));
 }
 
 static void send_end(struct control *c, const struct proc *p)

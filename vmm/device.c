@@ -3,6 +3,8 @@
 #include "vmm/device.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -78,7 +80,23 @@ int devices_save(struct proc *p, struct state_writer *w)
 	return w->err;
 }
 
-static int load_one(struct proc *p, const struct device *d, struct state_reader *r)
+/** What is wrong where, in @p's report: who asked for the restore knows the file's name. */
+__attribute__((format(printf, 4, 5))) static int refuse(struct proc *p, size_t offset, int err,
+							const char *fmt, ...)
+{
+	char what[160];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	snprintf(p->end_text, sizeof(p->end_text), "state at offset %zu of the section: %s", offset,
+		 what);
+	return err;
+}
+
+static int load_one(struct proc *p, const struct device *d, const void *state,
+		    struct state_reader *r)
 {
 	struct state_reader record = {0};
 	char name[DEVICE_NAME_MAX + 1];
@@ -88,22 +106,19 @@ static int load_one(struct proc *p, const struct device *d, struct state_reader 
 	state_get_str(r, name, sizeof(name));
 	version = state_get_u32(r);
 	record.data = state_get_bytes(r, UINT32_MAX, &record.left);
-	if (r->err || strcmp(name, d->name)) {
-		log_error("restore: state has \"%s\" where device %s belongs: damaged snapshot",
-			  name, d->name);
-		return -EBADMSG;
-	}
-	if (version != d->version) {
-		log_error("restore: device %s has state version %u, this vmm knows %u: "
-			  "capture again with this version",
-			  name, version, d->version);
-		return -ENOTSUP;
-	}
+	if (r->err || strcmp(name, d->name))
+		return refuse(p, (size_t)(r->data - (const uint8_t *)state), -EBADMSG,
+			      "no device %s where it belongs: damaged snapshot", d->name);
+	if (version != d->version)
+		return refuse(p, (size_t)(record.data - (const uint8_t *)state), -ENOTSUP,
+			      "device %s has version %u, this vmm knows %u: capture again", name,
+			      version, d->version);
 	ret = d->load(p, &record);
 	if (!ret)
 		ret = record.err ? record.err : record.left ? -EBADMSG : 0;
 	if (ret)
-		log_error("restore: device %s: %s", name, strerror(-ret));
+		refuse(p, (size_t)(record.data - (const uint8_t *)state), ret, "device %s: %s",
+		       name, strerror(-ret));
 	return ret;
 }
 
@@ -111,15 +126,13 @@ int devices_load(struct proc *p, const void *state, size_t n)
 {
 	struct state_reader r = {.data = state, .left = n};
 
-	if (state_get_u32(&r) != ARRAY_SIZE(devices) || r.err) {
-		log_error("restore: the state section has another set of devices: capture again");
-		return -EBADMSG;
-	}
+	if (state_get_u32(&r) != ARRAY_SIZE(devices) || r.err)
+		return refuse(p, 0, -EBADMSG, "another set of devices: capture again");
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
-		int ret = load_one(p, &devices[i], &r);
+		int ret = load_one(p, &devices[i], state, &r);
 
 		if (ret)
 			return ret;
 	}
-	return r.left ? -EBADMSG : 0;
+	return r.left ? refuse(p, n - r.left, -EBADMSG, "bytes behind the last device") : 0;
 }

@@ -96,7 +96,7 @@ int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiri
 		ret = populate_start(&vm->mem, image->populate, image->populate_count);
 	if (!ret)
 		ret = devices_load(p, image->state, image->state_bytes);
-	if (ret)
-		log_error("restore: %s", strerror(-ret));
+	if (ret && !*p->end_text)
+		snprintf(p->end_text, sizeof(p->end_text), "restore failed: %s", strerror(-ret));
 	return ret;
 }

@@ -42,7 +42,8 @@ struct guest_image {
 /**
  * guest_restore() - the counterpart: map the template, load all device states. The populate runs are
  * left to the helper thread of populate_init().
- * The limits come from the snapshot. Return: 0 or -errno with a log line.
+ * The limits come from the snapshot. Return: 0 or -errno with a report in
+ * @p->end_text.
  */
 int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 		  const struct guest_image *image);
