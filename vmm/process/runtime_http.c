@@ -264,23 +264,28 @@ static int conn_accept(struct proc *p, struct sock *sock)
 static void conn_data(struct proc *p, struct sock *sock, const void *data, size_t n)
 {
 	struct runtime_conn *conn = service_priv(sock);
+	const char *next = data;
 
-	if (!conn)
-		return;
-	/* A message's own bytes are kept for a capture, but not those of an oversized body. */
-	if (conn->in.used + n > IN_MAX) {
-		if (!conn->too_large) {
-			bad_request(p, conn, "too many bytes without a complete request");
+	/* In parts: a write may be larger than what is kept. A bad request frees conn. */
+	while (conn && conn->sock && n) {
+		size_t part = MIN(n, (size_t)IN_MAX - conn->in.used);
+
+		/* A message's bytes are kept for a capture, but not those of an oversized body. */
+		if (!part && conn->too_large) {
+			conn->in.used = conn->parsed = 0;
+			continue;
+		}
+		if (!part || bytes_put(&conn->in, next, part)) {
+			bad_request(p, conn,
+				    part ? "out of memory"
+					 : "too many bytes without a complete request");
 			return;
 		}
-		conn->in.used = conn->parsed = 0;
+		next += part;
+		n -= part;
+		if (!conn->paused)
+			parse(p, conn);
 	}
-	if (bytes_put(&conn->in, data, n)) {
-		bad_request(p, conn, "out of memory");
-		return;
-	}
-	if (!conn->paused)
-		parse(p, conn);
 }
 
 static void conn_closed(struct proc *p, struct sock *sock)
