@@ -336,7 +336,9 @@ def main():
     """Initialise, stop for the snapshot where there is one, then serve for ever."""
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
     ask = api.get(b"invocation/next")
-    sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT", "/var/task"))
+    task_root = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
+    os.chdir(task_root)
+    sys.path.insert(0, task_root)
     try:
         handler = load_handler(os.environ.get("_HANDLER", ""))
     except InitError as e:

@@ -4,9 +4,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/api.h"
+#include "snapd/base64.h"
 #include "snapd/scheduler.h"
 
 static const struct {
@@ -36,6 +38,28 @@ static bool parse_start(struct http_request *r, enum start_kind *ret)
 	return *ret != START_ANY;
 }
 
+/** Base64 of JSON from the caller, JSON in one line to the runtime. False: after a reply. */
+static bool parse_client_context(struct http_request *r, char **ret)
+{
+	const char *header = http_header(r, "X-Amz-Client-Context");
+	CLEANUP_FREE char *text = NULL;
+	json_t *root = NULL;
+	size_t n;
+
+	*ret = NULL;
+	if (!header || !*header)
+		return true;
+	if (!base64_decode(header, &text, &n))
+		root = json_loadb(text, n, 0, NULL);
+	if (json_is_object(root))
+		*ret = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
+	json_decref(root);
+	if (!*ret)
+		http_reply_error(r, 400, "InvalidRequestContentException",
+				 "Client context must be a valid Base64-encoded JSON object.");
+	return *ret;
+}
+
 static void add_figures(struct http_request *r, const struct invocation_outcome *out)
 {
 	http_reply_header(r, "X-Quickthaw-Start", start_kind_names[out->start]);
@@ -54,7 +78,14 @@ static void add_figures(struct http_request *r, const struct invocation_outcome 
 struct pending {
 	struct http_request *request;
 	struct version *version;
+	char *client_context; /* decoded; or NULL */
 };
+
+static void pending_free(struct pending *pending)
+{
+	free(pending->client_context);
+	free(pending);
+}
 
 static void on_done(struct invocation *inv, const struct invocation_outcome *out)
 {
@@ -64,7 +95,7 @@ static void on_done(struct invocation *inv, const struct invocation_outcome *out
 
 	if (http_reply_begin(r, "application/json", out->payload, out->payload_bytes)) {
 		http_reply(r, 500, "text/plain", "", 0);
-		free(pending);
+		pending_free(pending);
 		return;
 	}
 	http_reply_header(r, "X-Amzn-RequestId", invocation_request_id(inv));
@@ -75,7 +106,7 @@ static void on_done(struct invocation *inv, const struct invocation_outcome *out
 		http_reply_header(r, "x-amzn-ErrorType", out->error_type);
 	add_figures(r, out);
 	http_reply_end(r, out->status);
-	free(pending);
+	pending_free(pending);
 }
 
 /* An event that nobody waits for: its payload is freed here. */
@@ -110,17 +141,23 @@ static void invoke_event(struct http_request *r, struct invocation_request *requ
 
 static void invoke_and_wait(struct http_request *r, struct invocation_request *request)
 {
-	struct pending *pending = malloc(sizeof(*pending));
+	struct pending *pending;
+	char *context;
 
+	if (!parse_client_context(r, &context))
+		return;
+	pending = malloc(sizeof(*pending));
 	if (!pending) {
+		free(context);
 		http_reply_error(r, 500, "ServiceException", "out of memory");
 		return;
 	}
-	*pending = (struct pending){r, request->version};
+	*pending = (struct pending){r, request->version, context};
+	request->client_context = context ? context : "";
 	request->done = on_done;
 	request->arg = pending;
 	if (scheduler_invoke(request)) {
-		free(pending);
+		pending_free(pending);
 		reply_busy(r);
 	}
 }
@@ -129,14 +166,13 @@ void api_invoke(struct http_request *r, struct function *f, const char *qualifie
 {
 	struct version *v = api_version(r, f, qualifier, function_newest(f));
 	const char *type = http_header(r, "X-Amz-Invocation-Type");
-	const char *context = http_header(r, "X-Amz-Client-Context");
 	const char *trace = http_header(r, "X-Amzn-Trace-Id");
 	const char *keep = http_header(r, "X-Quickthaw-Keep");
 	struct invocation_request request = {
 		.version = v,
 		.payload = r->body_bytes ? r->body : "{}",
 		.payload_bytes = r->body_bytes ? r->body_bytes : 2,
-		.client_context = context ? context : "",
+		.client_context = "",
 		.trace_id = trace ? trace : "",
 		.keep = keep && !strcmp(keep, "1"),
 	};

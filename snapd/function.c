@@ -58,6 +58,16 @@ static int parse_number(const json_t *v, uint32_t *ret, uint32_t preset, uint32_
 	return 0;
 }
 
+/** As Lambda has it: a letter, then letters, digits and underscores. */
+static bool env_name_ok(const char *name)
+{
+	const char *at = name;
+
+	while (isalnum((unsigned char)*at) || *at == '_')
+		at++;
+	return isalpha((unsigned char)*name) && !*at;
+}
+
 static int parse_env(const json_t *root, json_t **ret)
 {
 	json_t *vars = json_object_get(json_object_get(root, "Environment"), "Variables");
@@ -69,7 +79,7 @@ static int parse_env(const json_t *root, json_t **ret)
 		return -EINVAL;
 	json_object_foreach(vars, key, value)
 	{
-		if (!json_is_string(value) || !*key || strchr(key, '=') ||
+		if (!json_is_string(value) || !env_name_ok(key) ||
 		    strlen(json_string_value(value)) != json_string_length(value))
 			return -EINVAL;
 		bytes += strlen(key) + json_string_length(value);
@@ -103,7 +113,8 @@ int function_settings_parse(const json_t *root, struct function_settings *ret, c
 		return -EINVAL;
 	err = parse_env(root, &s.env);
 	if (err) {
-		*ret_why = "Environment.Variables: an object of strings, at most 4 KiB";
+		*ret_why = "Environment.Variables: strings by names of letters, digits and _, "
+			   "at most 4 KiB";
 		return err;
 	}
 	*ret = s;
