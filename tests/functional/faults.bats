@@ -177,6 +177,12 @@ refused_by_snapd() {
 	python3 "$BATS_TEST_DIRNAME/tamper.py" header "$file" 64 b7000000
 	refused_by_snapd "architecture"
 	cp "$good" "$file"
+	python3 "$BATS_TEST_DIRNAME/tamper.py" state "$file" 0 ff000000
+	refused_by_snapd "state"
+	cp "$good" "$file"
+	python3 "$BATS_TEST_DIRNAME/tamper.py" state "$file" 4 ff
+	refused_by_snapd "state"
+	cp "$good" "$file"
 	printf 'X' | dd of="$file" bs=1 seek=100 conv=notrunc status=none
 	refused_by_snapd "header"
 	cp "$good" "$file"

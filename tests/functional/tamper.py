@@ -3,6 +3,7 @@
 """tamper.py - damage snapshots, also in ways that checksums do not notice
 
 tamper.py header FILE OFFSET HEX       change the header, with its checksum made right again
+tamper.py state FILE OFFSET HEX        change the state section, with both checksums made right
 tamper.py restores VMM FILE TASK       restore damaged copies: refused, or right; never a crash
 tamper.py hostile VMM FILE TASK        the same with made-up state under right checksums
 """
@@ -36,6 +37,11 @@ def rehash_header(data):
     data[4080:HEADER_BYTES] = xxh3_128(data[:4080])
 
 
+def rehash_section(data, entry, offset, size):
+    struct.pack_into("16s", data, entry + 24, xxh3_128(data[offset:offset + size]))
+    rehash_header(data)
+
+
 def sections(data):
     """kind -> (position of its entry, offset, bytes)"""
     count, = struct.unpack_from("<I", data, 200)
@@ -66,10 +72,12 @@ def try_copy(vmm, data, task, what, strict):
         return f"{what}: hangs"
     if status < 0:
         return f"{what}: the vmm died of signal {-status}: {err}"
+    if status == 1 and "restore:" in err and (path not in err or "offset" not in err):
+        return f"{what}: file or offset not named: {err}"
     if status == 0:
         return f"{what}: went on" if strict or "Hello, you!" not in out else None
-    if strict and (path not in err or "offset" not in err):
-        return f"{what}: status {status}, file or offset not named: {err}"
+    if strict and "restore:" not in err:
+        return f"{what}: status {status}: {err}"
     return None if err else f"{what}: status {status} without a word"
 
 
@@ -114,20 +122,21 @@ def made_up_states(original, generator, count):
                 struct.pack_into("<Q", data, place, generator.choice(extremes))
             else:
                 data[place] ^= 1 << generator.randrange(8)
-        struct.pack_into("16s", data, entry + 24, xxh3_128(data[offset:offset + size]))
-        rehash_header(data)
+        rehash_section(data, entry, offset, size)
         yield f"made-up state {i}", data
 
 
 def main():
     """See above."""
     command, *rest = sys.argv[1:]
-    if command == "header":
-        path, offset, text = rest
+    if command in ("header", "state"):
+        path, place, text = rest
         with open(path, "r+b") as file:
-            data = bytearray(file.read(HEADER_BYTES))
-            data[int(offset):int(offset) + len(text) // 2] = bytes.fromhex(text)
-            rehash_header(data)
+            data = bytearray(file.read())
+            entry, offset, size = sections(data)[STATE]
+            place = int(place) + (offset if command == "state" else 0)
+            data[place:place + len(text) // 2] = bytes.fromhex(text)
+            rehash_section(data, entry, offset, size)
             file.seek(0)
             file.write(data)
         return 0
