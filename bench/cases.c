@@ -55,7 +55,8 @@ static int run_start_case(struct bench *b, const struct start_case *c, const cha
 		samples_add(&restore, sample.restore_ms);
 		samples_add(&faults, sample.faults);
 		samples_add(&bytes, sample.bytes_read);
-		/* One at a time on an idle node: the instance before is gone, its shell replaced. */
+		/* One at a time on an idle node: the instance before is gone, its shell replaced.
+		 */
 		usleep(c->start ? SETTLE_US : 0);
 	}
 	report(b, c, name, "", "ms", &total);
@@ -81,8 +82,8 @@ int case_starts(struct bench *b, const char *name, const char *event)
 		/* The first ones of a kind fill caches and templates: not what is measured. */
 		for (int k = 0; !ret && cases[i].start == NULL && k < WARM_UP; k++)
 			ret = service_invoke(&b->service, name, event, NULL, true, &sample);
-		for (int k = 0; !ret && cases[i].start && !strcmp(cases[i].start, "resident") &&
-				k < WARM_UP;
+		for (int k = 0;
+		     !ret && cases[i].start && !strcmp(cases[i].start, "resident") && k < WARM_UP;
 		     k++)
 			ret = service_invoke(&b->service, name, event, "resident", false, &sample);
 		if (!ret)
@@ -127,7 +128,8 @@ static int stats_pid(struct service *s, const char *function, int *ret_pid, int 
 	if (!stats)
 		return -EPROTO;
 	*ret_snapd = (int)json_integer_value(json_object_get(stats, "Pid"));
-	json_array_foreach (json_object_get(stats, "Instances"), i, row) {
+	json_array_foreach(json_object_get(stats, "Instances"), i, row)
+	{
 		const char *f = json_string_value(json_object_get(row, "FunctionName"));
 
 		if (f && function && !strcmp(f, function))

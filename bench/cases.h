@@ -12,7 +12,7 @@ struct bench {
 	struct results results;
 	const char *build_dir;
 	const char *bin_dir;
-	const char *source_dir; /**< has examples/, guest/ and bench/peers/ */
+	const char *source_dir;		    /**< has examples/, guest/ and bench/peers/ */
 	int boots, colds, residents, warms; /**< how often each kind of start is measured */
 };
 
@@ -23,7 +23,8 @@ int case_instance_memory(struct bench *b, const char *name, const char *event);
 int case_daemon_memory(struct bench *b);
 int case_cpu_bound(struct bench *b);
 int case_bare_process(struct bench *b);
-/** case_bubblewrap() - 0 also when bwrap is not installed: then a line says so and no row is added. */
+/** case_bubblewrap() - 0 also when bwrap is not installed: then a line says so and no row is added.
+ */
 int case_bubblewrap(struct bench *b);
 
 /** host_costs_measure() - the constants of the bound (docs/performance.md), into results.host. */

@@ -52,14 +52,14 @@ void results_free(struct results *r)
 
 void results_add(struct results *r, const struct row_key *key, struct samples *s)
 {
-	json_array_append_new(
-		r->rows,
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "stage",
-			  key->stage, "case", key->name, "workload", key->workload, "guest",
-			  key->guest, "system", key->system, "unit", key->unit, "n",
-			  (json_int_t)s->n, "min", samples_percentile(s, 0), "p50",
-			  samples_percentile(s, 50), "p90", samples_percentile(s, 90), "p99",
-			  samples_percentile(s, 99)));
+	json_array_append_new(r->rows,
+			      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}",
+					"stage", key->stage, "case", key->name, "workload",
+					key->workload, "guest", key->guest, "system", key->system,
+					"unit", key->unit, "n", (json_int_t)s->n, "min",
+					samples_percentile(s, 0), "p50", samples_percentile(s, 50),
+					"p90", samples_percentile(s, 90), "p99",
+					samples_percentile(s, 99)));
 }
 
 void results_add_value(struct results *r, const struct row_key *key, double v)
@@ -82,7 +82,8 @@ double results_p50(const struct results *r, const char *name, const char *system
 	const json_t *row;
 	size_t i;
 
-	json_array_foreach (r->rows, i, row) {
+	json_array_foreach(r->rows, i, row)
+	{
 		if (!strcmp(json_string_value(json_object_get(row, "case")), name) &&
 		    !strcmp(json_string_value(json_object_get(row, "system")), system) &&
 		    !strcmp(json_string_value(json_object_get(row, "workload")), workload))

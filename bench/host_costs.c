@@ -80,7 +80,8 @@ static int write_test_file(const char *path)
 	return ret;
 }
 
-/** Latency of one 4 KiB read and bandwidth of 1 MiB reads, past the page cache where that can be. */
+/** Latency of one 4 KiB read and bandwidth of 1 MiB reads, past the page cache where that can be.
+ */
 static int disk_costs(const char *path, double *ret_first_us, double *ret_bytes_per_s)
 {
 	static struct samples us;

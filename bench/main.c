@@ -45,12 +45,18 @@ struct options {
 };
 
 static const struct option long_options[] = {
-	{"out", required_argument, NULL, 'o'},	     {"boots", required_argument, NULL, 'b'},
-	{"colds", required_argument, NULL, 'c'},     {"residents", required_argument, NULL, 'r'},
-	{"warms", required_argument, NULL, 'w'},     {"socket", required_argument, NULL, 'S'},
-	{"function", required_argument, NULL, 'f'},  {"event", required_argument, NULL, 'e'},
-	{"start", required_argument, NULL, 's'},     {"build", required_argument, NULL, 'B'},
-	{"source", required_argument, NULL, 'D'},    {"help", no_argument, NULL, 'h'},
+	{"out", required_argument, NULL, 'o'},
+	{"boots", required_argument, NULL, 'b'},
+	{"colds", required_argument, NULL, 'c'},
+	{"residents", required_argument, NULL, 'r'},
+	{"warms", required_argument, NULL, 'w'},
+	{"socket", required_argument, NULL, 'S'},
+	{"function", required_argument, NULL, 'f'},
+	{"event", required_argument, NULL, 'e'},
+	{"start", required_argument, NULL, 's'},
+	{"build", required_argument, NULL, 'B'},
+	{"source", required_argument, NULL, 'D'},
+	{"help", no_argument, NULL, 'h'},
 	{0},
 };
 
@@ -192,7 +198,7 @@ static int command_trace(struct options *o)
 {
 	int status = attach(o, "trace");
 
-	return status ? status : trace_invoke(&o->bench.service, o->function, o->event, o->start);
+	return status ? status : trace_invoke(&o->bench, o->function, o->event, o->start);
 }
 
 int main(int argc, char **argv)

@@ -54,7 +54,8 @@ void report_table(const struct results *r)
 
 	printf("\n%-8s %-26s %-13s %-13s %5s %12s %12s %12s\n", "STAGE", "CASE", "WORKLOAD",
 	       "SYSTEM", "N", "MIN", "P50", "P99");
-	json_array_foreach (r->rows, i, row) {
+	json_array_foreach(r->rows, i, row)
+	{
 		const char *unit = text(row, "unit");
 
 		printf("%-8s %-26s %-13s %-13s %5.0f %12s %12s %12s ", text(row, "stage"),
@@ -104,12 +105,14 @@ void report_targets(const struct results *r)
 		       pretty(t->must, t->unit, must, sizeof(must)),
 		       pretty(t->stretch, t->unit, stretch, sizeof(stretch)),
 		       pretty(v, t->unit, got, sizeof(got)),
-		       isnan(v) ? "not measured"
-				: v <= t->stretch ? "stretch" : v <= t->must ? "met" : "MISSED");
+		       isnan(v)		 ? "not measured"
+		       : v <= t->stretch ? "stretch"
+		       : v <= t->must	 ? "met"
+					 : "MISSED");
 	}
 	if (!isnan(bare))
-		printf("%-34s %12s %12s %10.3f x  %s\n", "resident restore to bare python3", "0.5 x",
-		       "", resident / bare, resident / bare <= 0.5 ? "met" : "MISSED");
+		printf("%-34s %12s %12s %10.3f x  %s\n", "resident restore to bare python3",
+		       "0.5 x", "", resident / bare, resident / bare <= 0.5 ? "met" : "MISSED");
 }
 
 /* ---- compare ---- */
@@ -120,7 +123,8 @@ static const json_t *find_row(const json_t *rows, const json_t *like)
 	const json_t *row;
 	size_t i;
 
-	json_array_foreach (rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		bool same = true;
 
 		for (size_t k = 0; same && k < ARRAY_SIZE(keys); k++)
@@ -158,7 +162,8 @@ int report_compare(const char *path_a, const char *path_b)
 	}
 	printf("%-26s %-13s %-13s %12s %12s %8s\n", "CASE", "WORKLOAD", "SYSTEM", "A p50", "B p50",
 	       "B/A");
-	json_array_foreach (json_object_get(a, "rows"), i, row) {
+	json_array_foreach(json_object_get(a, "rows"), i, row)
+	{
 		const char *unit = text(row, "unit");
 		char pa[32], pb[32];
 		double ratio;
@@ -172,7 +177,9 @@ int report_compare(const char *path_a, const char *path_b)
 		       text(row, "workload"), text(row, "system"),
 		       pretty(number(row, "p50"), unit, pa, sizeof(pa)),
 		       pretty(number(other, "p50"), unit, pb, sizeof(pb)), ratio,
-		       ratio > 1.2 ? "  grew" : ratio < 0.8 ? "  shrank" : "");
+		       ratio > 1.2   ? "  grew"
+		       : ratio < 0.8 ? "  shrank"
+				     : "");
 	}
 	json_decref(a);
 	json_decref(b);

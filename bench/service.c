@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -70,8 +70,7 @@ int service_start(struct service *s, const char *build_dir, const char *bin_dir,
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	posix_spawn_file_actions_adddup2(&actions, 1, 2);
-	ret = -posix_spawn(&s->pid, snapd, &actions, NULL,
-			   (char *const *)(uintptr_t)argv, environ);
+	ret = -posix_spawn(&s->pid, snapd, &actions, NULL, (char *const *)(uintptr_t)argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	if (ret) {
 		fprintf(stderr, "bench: %s: %s (build it with make)\n", snapd, strerror(-ret));
@@ -102,7 +101,9 @@ static int check(struct service *s, int ret, const char *what)
 	if (!ret && s->reply.status >= 200 && s->reply.status < 300)
 		return 0;
 	fprintf(stderr, "bench: %s: %s\n", what,
-		ret ? http_client_error(s->client) : s->reply.body ? s->reply.body : "no answer");
+		ret		? http_client_error(s->client)
+		: s->reply.body ? s->reply.body
+				: "no answer");
 	return ret ? ret : -EPROTO;
 }
 
@@ -126,7 +127,8 @@ int service_deploy(struct service *s, const char *name, const char *dir, const c
 	int ret;
 
 	if (!real || !train) {
-		fprintf(stderr, "bench: %s: %s\n", dir, real ? "its event is not JSON" : strerror(errno));
+		fprintf(stderr, "bench: %s: %s\n", dir,
+			real ? "its event is not JSON" : strerror(errno));
 		free(real);
 		json_decref(train);
 		return -EINVAL;
@@ -166,7 +168,8 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 	if (keep)
 		headers[n++] = "X-Quickthaw-Keep: 1";
 	begin_ns = clock_mono_ns();
-	err = http_client_request(s->client, "POST", path, event, strlen(event), headers, &s->reply);
+	err = http_client_request(s->client, "POST", path, event, strlen(event), headers,
+				  &s->reply);
 	ret->ms = (double)(clock_mono_ns() - begin_ns) / 1e6;
 	err = check(s, err, path);
 	if (!err && http_reply_header(&s->reply, "x-amz-function-error")) {
@@ -177,6 +180,9 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 	ret->restore_ms = header_number(&s->reply, "x-quickthaw-restore-us") / 1e3;
 	ret->faults = header_number(&s->reply, "x-quickthaw-faults");
 	ret->bytes_read = header_number(&s->reply, "x-quickthaw-bytes-read");
+	ret->pid = (unsigned)header_number(&s->reply, "x-quickthaw-pid");
+	start = http_reply_header(&s->reply, "x-quickthaw-start");
+	snprintf(ret->start, sizeof(ret->start), "%s", start ? start : "");
 	return err;
 }
 

@@ -41,6 +41,8 @@ struct invoke_sample {
 	double restore_ms; /**< inside the vmm */
 	double faults;
 	double bytes_read;
+	unsigned pid;	/**< of the instance */
+	char start[24]; /**< how it came to be: "resident-restore", ... */
 };
 
 /**

@@ -1,6 +1,7 @@
 # bench: the harness, the cases, the peers, the tracer
 bench_SRCS := bench/harness.c bench/service.c bench/cases.c bench/host_costs.c bench/report.c \
-	bench/peers/peers.c bench/trace/trace.c
+	bench/peers/peers.c bench/trace/trace.c \
+	bench/trace/timeline.c bench/trace/page_notes.c
 bench_MAIN := bench/main.c
 bench_LIBS := bench common
 bench_LDLIBS := -lcurl -ljansson -llz4 -lbpf -lelf -lz -lm
@@ -16,3 +17,4 @@ $(BUILD)/bench/trace/trace.skel.h: $(BUILD)/bench/trace/trace.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name trace_bpf > $@
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /sbin/bpftool) bpftool)
 $(BUILD)/obj/bench/trace/trace.o: $(BUILD)/bench/trace/trace.skel.h
+$(BUILD)/obj/bench/trace/timeline.o: $(BUILD)/common/syscall_names.inc

@@ -4,18 +4,20 @@
 #define QUICKTHAW_BENCH_TRACE_EVENT_H
 
 enum trace_kind {
-	TRACE_EXIT = 1,	  /**< a = KVM exit reason */
-	TRACE_IO = 2,	  /**< a = port: the doorbell of a system call or exception */
-	TRACE_MAP = 3,	  /**< a = guest frame number, b = level: KVM maps a page for the guest */
-	TRACE_VMM_FAULT = 4, /**< a = address in the vmm, b = error code */
-	TRACE_FILL = 5,	  /**< a = page of the template that snapd filled */
+	TRACE_EXIT = 1, /**< KVM_RUN returns to the vmm: a = exit reason, b = -errno or 0 */
+	TRACE_MAP = 2,	/**< KVM maps a page for the guest: a = guest frame number, b = level */
+	TRACE_VMM_FAULT = 3, /**< the vmm itself faults: a = address in the vmm, b = error code */
+	TRACE_FILL = 4,	     /**< snapd fills template pages: a = first page, b = how many */
+	TRACE_KIND_COUNT
 };
 
 struct trace_event {
 	unsigned long long ns; /**< CLOCK_MONOTONIC */
-	unsigned int pid;      /**< of the process that it happened in */
+	unsigned int pid;      /**< process that it happened in */
 	unsigned int kind;     /**< enum trace_kind */
 	unsigned long long a, b;
+	/* The guest's registers at a TRACE_EXIT; all 0 where the kernel does not show them. */
+	unsigned long long rip, rax, rcx, cr2;
 };
 
 #endif
