@@ -168,3 +168,45 @@ write_move_scripts() {
 	assert_success
 	assert_output_has "Hello, and back!"
 }
+
+# write_serve_script DIR - ./serve publish NAME and ./serve invoke NAME WHO, with a snapd that has its
+# state in DIR; to be run on either host
+write_serve_script() {
+	{
+		printf '#!/bin/bash\nset -e\nexport BATS_TEST_DIRNAME=%q BUILD=%q SNAPD_DIR=%q\n' \
+			"$BATS_TEST_DIRNAME" "${BUILD:-build}" "$1"
+		cat <<-'END'
+			. "$BATS_TEST_DIRNAME/common.bash"
+			start_snapd --cpu-baseline x86-64-v3
+			trap stop_snapd EXIT
+			case $1 in
+			publish) snapctl deploy "$2" --dir "$EXAMPLES/hello-python" --timeout 30 --publish ;;
+			invoke) snapctl invoke "$2" "{\"name\": \"$3\"}" ;;
+			esac
+		END
+	} >serve
+	chmod +x serve
+}
+
+@test "what snapd publishes on this host it restores on hardware KVM, and the other way round" {
+	require_kvm
+	require_root
+	require_programs snapd snapctl vmm
+	cd "$BATS_TEST_TMPDIR"
+	export SNAPD_DIR=$BATS_TEST_TMPDIR/q
+	mkdir "$SNAPD_DIR"
+	write_serve_script "$SNAPD_DIR"
+	run ./serve publish here
+	assert_success
+	run "$hwkvm" --out "$PWD/out" -- bash -ec '
+		./serve invoke here there
+		./serve publish there
+		cp -a "$1/state/functions/there" "$HWKVM_OUT"
+	' bash "$SNAPD_DIR"
+	assert_success
+	assert_output_has "cold-restore" "Hello, there!"
+	cp -a out/there "$SNAPD_DIR/state/functions/"
+	run ./serve invoke there "and back"
+	assert_success
+	assert_output_has "cold-restore" "Hello, and back!"
+}
