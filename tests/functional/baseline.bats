@@ -62,7 +62,7 @@ with open(sys.argv[1], "rb") as file:
 	assert_output_has "hello/versions/1/snapshot.qt: this host's CPU lacks avx512_4vnniw, which" \
 		"--cpu-baseline x86-64-v3"
 	# The shell that it was refused for still serves others.
-	invoke 'hello:$LATEST' '{"name": "you"}'
+	invoke "hello:\$LATEST" '{"name": "you"}'
 	assert_fine
 	run "$BIN/vmm" restore --task "$EXAMPLES/hello-python" --runtime "$ROOT/guest" --invoke 1 "$snapshot"
 	assert_failure
