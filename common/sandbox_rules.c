@@ -103,7 +103,9 @@ static const struct sandbox_rule guest_rules[] = {
 	{SYS(madvise), WHY("populate the working set, give pages back, drop guest mappings")},
 	{SYS(mincore), WHY("which pages of the template are resident")},
 	{SYS(process_madvise), WHY("batches of madvise on itself")},
-	{SYS(memfd_create), WHY("large payloads, working-set reports")},
+	{SYS(memfd_create),
+	 .args = {ARG_ONLY(2, MFD_CLOEXEC | MFD_ALLOW_SEALING)},
+	 WHY("large payloads, working-set reports; no huge pages, which snapd could not map")},
 	{SYS(ftruncate), WHY("size of a memfd, of a snapshot in the making")},
 	{SYS(fallocate), WHY("give back parts of a memfd, reserve a snapshot's space")},
 
@@ -150,7 +152,6 @@ static const struct sandbox_rule guest_rules[] = {
 	{SYS(dup), WHY("hold a descriptor for a second user")},
 	{SYS(fcntl), .args = {ARG(2, F_DUPFD_CLOEXEC)}, WHY("the same, close-on-exec")},
 	{SYS(fcntl), .args = {ARG(2, F_GETFL)}, WHY("check a descriptor that came from snapd")},
-	{SYS(fcntl), .args = {ARG(2, F_SETFL)}, WHY("make one non-blocking")},
 	{SYS(fcntl), .args = {ARG(2, F_GETFD)}, WHY("check whether one is open")},
 	{SYS(fcntl), .args = {ARG(2, F_SETFD)}, WHY("close-on-exec")},
 	{SYS(fcntl), .args = {ARG(2, F_ADD_SEALS)}, WHY("seal a memfd before it is sent")},

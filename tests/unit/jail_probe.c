@@ -457,6 +457,17 @@ static long deny_fcntl_setown(void)
 	return fcntl(0, F_SETOWN, 1);
 }
 
+/* The userfaultfd is shared with snapd: made blocking, it would stop snapd's loop. */
+static long deny_fcntl_setfl(void)
+{
+	return fcntl(0, F_SETFL, 0);
+}
+
+static long deny_memfd_huge(void)
+{
+	return memfd_create("x", MFD_CLOEXEC | MFD_HUGETLB);
+}
+
 static long deny_prctl_dumpable(void)
 {
 	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
@@ -506,6 +517,8 @@ static const struct {
 	{"ioctl-create-vm", deny_ioctl_create_vm},
 	{"ioctl-uffd-copy", deny_ioctl_uffd_copy},
 	{"fcntl", deny_fcntl_setown},
+	{"fcntl-setfl", deny_fcntl_setfl},
+	{"memfd_create-huge", deny_memfd_huge},
 	{"prctl", deny_prctl_dumpable},
 	{"rt_sigaction", deny_rt_sigaction},
 	{"seccomp", deny_seccomp},

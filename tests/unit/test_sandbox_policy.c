@@ -126,6 +126,7 @@ static void test_seccomp_denies(void **state)
 		"bpf",	    "mmap",	      "mprotect",	 "fcntl",
 		"prctl",    "io_uring_setup", "rt_sigaction",	 "seccomp",
 		"unknown",  "ioctl-tiocsti",  "ioctl-create-vm", "ioctl-uffd-copy",
+		"fcntl-setfl", "memfd_create-huge",
 	};
 
 	(void)state;
