@@ -33,7 +33,7 @@ struct user_state {
 	struct kvm_regs regs;
 	uint64_t fs_base;
 	uint64_t gs_base;
-	uint8_t xsave[VCPU_XSAVE_BYTES] __attribute__((aligned(64)));
+	uint8_t xsave[VCPU_XSAVE_BYTES];
 };
 
 /** struct vcpu - the one vCPU. Fields are the vcpu module's; others use the functions below. */
