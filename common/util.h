@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES 4096u
@@ -52,6 +53,18 @@ static inline uint64_t align_up(uint64_t v, uint64_t align)
 static inline uint64_t pages_of(uint64_t bytes)
 {
 	return bytes / PAGE_BYTES + (bytes % PAGE_BYTES != 0);
+}
+
+/**
+ * mem_is_zero() - are all @n bytes at @p zero? @n may be 0.
+ *
+ * A zero first byte and equality with itself shifted by one byte: memcmp is vectorised.
+ */
+static inline bool mem_is_zero(const void *p, size_t n)
+{
+	const uint8_t *bytes = p;
+
+	return n == 0 || (bytes[0] == 0 && !memcmp(bytes, bytes + 1, n - 1));
 }
 
 #endif

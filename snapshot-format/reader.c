@@ -63,11 +63,6 @@ static int header_check_identity(const struct snapshot_reader *r, struct snapsho
 	return 0;
 }
 
-static bool is_zero(const uint8_t *p, size_t n)
-{
-	return n == 0 || (p[0] == 0 && !memcmp(p, p + 1, n - 1));
-}
-
 /** Is [offset, offset + bytes) a region of the file: aligned, behind the header, before the end? */
 static bool region_fits(const struct format_header *h, uint64_t offset, uint64_t bytes)
 {
@@ -110,7 +105,7 @@ static int header_check_layout(const struct snapshot_reader *r, uint64_t size,
 	    h->tables_offset < h->cold_offset + h->cold_bytes)
 		return header_fail(tables_offset, -EBADMSG, "tables overlap chunks");
 	if (h->section_count > FORMAT_SECTIONS_MAX || h->reserved_zero ||
-	    !is_zero(unused, (size_t)(hash - unused)))
+	    !mem_is_zero(unused, (size_t)(hash - unused)))
 		return header_fail(section_count, -EBADMSG, "reserved bytes are not zero");
 	return 0;
 }
@@ -237,7 +232,7 @@ static int sections_check(const struct snapshot_reader *r, struct snapshot_error
 			return fail_at(format_section_name(s->kind), s->offset, -EBADMSG,
 				       "%llu bytes do not fit the tables",
 				       (unsigned long long)s->bytes);
-		if (!is_zero(r->tables + (at - r->header.tables_offset), start - at))
+		if (!mem_is_zero(r->tables + (at - r->header.tables_offset), start - at))
 			return fail_at("tables", at, -EBADMSG, "padding is not zero");
 		ret = section_check(r, s, err);
 		if (ret)

@@ -183,11 +183,6 @@ static int begin_cold(struct snapshot_writer *w)
 	return 0;
 }
 
-static bool page_is_zero(const uint8_t *page)
-{
-	return page[0] == 0 && !memcmp(page, page + 1, PAGE_BYTES - 1);
-}
-
 /** struct page_order - the pages of a chunk, without zero pages, ascending. */
 struct page_order {
 	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
@@ -228,7 +223,7 @@ static void gather_pages(struct snapshot_writer *w, const uint8_t *data, struct 
 	for (unsigned i = 0; i < o->count; i++) {
 		const uint8_t *page = data + (size_t)o->source[i] * PAGE_BYTES;
 
-		if (page_is_zero(page))
+		if (mem_is_zero(page, PAGE_BYTES))
 			continue;
 		memcpy(w->gather + (size_t)kept * PAGE_BYTES, page, PAGE_BYTES);
 		o->pages[kept++] = o->pages[i];

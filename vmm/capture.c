@@ -26,14 +26,6 @@ struct chunk_builder {
 	uint8_t data[SNAPSHOT_CHUNK_BYTES];
 };
 
-static bool page_is_zero(const void *page)
-{
-	const uint64_t *words = page;
-
-	/* A zero first word and equality with itself shifted by one word: memcmp is vectorised. */
-	return words[0] == 0 && !memcmp(words, words + 1, PAGE_BYTES - sizeof(*words));
-}
-
 static int flush_chunk(struct chunk_builder *b)
 {
 	unsigned count = b->count;
@@ -50,7 +42,7 @@ static int add_frame(void *arg, uint32_t page)
 	struct chunk_builder *b = arg;
 	const void *data = guest_page_ptr(&b->p->vm->mem, page);
 
-	if (page_is_zero(data))
+	if (mem_is_zero(data, PAGE_BYTES))
 		return 0;
 	/* A chunk covers one aligned 64 KiB of addresses, so that neighbours come in together. */
 	if (b->count && b->pages[0] / SNAPSHOT_CHUNK_PAGES != page / SNAPSHOT_CHUNK_PAGES) {

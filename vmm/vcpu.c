@@ -314,8 +314,7 @@ void vcpu_set_gs_base(struct vm *vm, uint64_t base)
 	vm->vcpu.sregs_dirty = true;
 }
 
-/* ---- XSAVE: KVM's area has the host's layout, ours has one for all hosts -----------------------
- */
+/* ---- XSAVE: KVM's area has the host's layout, ours has one for all hosts -------------------- */
 
 enum { XSAVE_MXCSR = 24, XSAVE_HEADER = 512, XSAVE_AVX_END = 832, XSAVE_SW = 464 };
 
@@ -324,11 +323,6 @@ static const struct {
 } xsave_part[8] = {[5] = {832, 64}, [6] = {896, 512}, [7] = {1408, 1024}};
 
 _Static_assert(1408 + 1024 == VCPU_XSAVE_BYTES, "the last part ends the area");
-
-static bool is_zero(const uint8_t *p, size_t n)
-{
-	return !p[0] && !memcmp(p, p + 1, n - 1);
-}
 
 int vcpu_save_user(struct vm *vm, struct user_state *ret)
 {
@@ -359,7 +353,7 @@ int vcpu_save_user(struct vm *vm, struct user_state *ret)
 		if (!(bv >> n & 1))
 			continue;
 		/* In use but all zero is what not in use means; it keeps the context portable. */
-		if (!c->xsave_offset[n] || is_zero(part, xsave_part[n].bytes))
+		if (!c->xsave_offset[n] || mem_is_zero(part, xsave_part[n].bytes))
 			bv &= ~(1ull << n);
 		else
 			memcpy(ret->xsave + xsave_part[n].at, part, xsave_part[n].bytes);

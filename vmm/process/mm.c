@@ -142,13 +142,6 @@ uint64_t mm_file_bytes(struct proc *p, struct file *f)
 
 /* ---- trimming ------------------------------------------------------------------------------- */
 
-static bool page_is_zero(const void *page)
-{
-	const uint64_t *words = page;
-
-	return words[0] == 0 && !memcmp(words, words + 1, PAGE_BYTES - sizeof(*words));
-}
-
 /* Pages of the template are left alone: reading one could mean a page-in. */
 static void trim_pte(void *arg, uint64_t va, uint64_t *pte)
 {
@@ -157,7 +150,7 @@ static void trim_pte(void *arg, uint64_t va, uint64_t *pte)
 	uint32_t page;
 
 	if (pte_page(f, *pte, &page) && page >= f->first_fresh && f->refs[page] == 1 &&
-	    page_is_zero(guest_page_ptr(&z->p->vm->mem, page)))
+	    mem_is_zero(guest_page_ptr(&z->p->vm->mem, page), PAGE_BYTES))
 		zap_pte(arg, va, pte);
 }
 
@@ -189,8 +182,7 @@ uint64_t mm_trim(struct proc *p)
 	return before - mm->program_pages;
 }
 
-/* ---- saved state
- * --------------------------------------------------------------------------------- */
+/* ---- saved state ---------------------------------------------------------------------------- */
 
 static void exec_save(const struct mm_exec *e, struct state_writer *w)
 {
