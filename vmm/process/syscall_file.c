@@ -221,34 +221,24 @@ static SYSCALL_HANDLER(lseek)
 	return f->ops->seek ? f->ops->seek(p, f, (int64_t)a[1], (int)a[2]) : -ESPIPE;
 }
 
-static SYSCALL_HANDLER(getdents64)
+/*
+ * From linux_dirent64, {ino, off, reclen, type, name, NUL}, to the records of before d_type: {ino,
+ * off, reclen, name, NUL, type}. Same size: the name moves one byte down, the type goes to the end.
+ */
+static void dirents_to_old(uint8_t *buf, int64_t bytes)
 {
-	CLEANUP_FREE void *buf = NULL;
-	struct file *f = fd_of(p, a[0]);
-	size_t n = MIN(a[2] & UINT32_MAX, (uint64_t)GETDENTS_MAX);
-	int64_t got, pos;
-	int err;
+	for (int64_t at = 0; at < bytes;) {
+		uint16_t reclen;
+		uint8_t type = buf[at + 18];
 
-	(void)t;
-	if (!f)
-		return -EBADF;
-	if (!f->ops->getdents)
-		return -ENOTDIR;
-	buf = malloc(n ? n : 1);
-	if (!buf)
-		return -ENOMEM;
-	pos = f->pos;
-	got = f->ops->getdents(p, f, buf, n);
-	if (got <= 0)
-		return got;
-	err = mm_copy_out(p, a[1], buf, (size_t)got);
-	if (err)
-		f->pos = pos;
-	return err ? err : got;
+		memcpy(&reclen, buf + at + 16, sizeof(reclen));
+		memmove(buf + at + 18, buf + at + 19, (size_t)reclen - 19);
+		buf[at + reclen - 1] = type;
+		at += reclen;
+	}
 }
 
-/* The records of before d_type: {ino, off, reclen, name, NUL, type}. */
-static SYSCALL_HANDLER(getdents)
+static int64_t getdents_any(struct proc *p, const uint64_t a[6], bool old)
 {
 	CLEANUP_FREE uint8_t *buf = NULL;
 	struct file *f = fd_of(p, a[0]);
@@ -256,7 +246,6 @@ static SYSCALL_HANDLER(getdents)
 	int64_t got, pos;
 	int err;
 
-	(void)t;
 	if (!f)
 		return -EBADF;
 	if (!f->ops->getdents)
@@ -266,22 +255,26 @@ static SYSCALL_HANDLER(getdents)
 		return -ENOMEM;
 	pos = f->pos;
 	got = f->ops->getdents(p, f, buf, n);
-	for (int64_t at = 0; at < got;) {
-		uint16_t reclen;
-		uint8_t type = buf[at + 18];
-
-		/* Same size: the name moves one byte down, the type goes to the end. */
-		memcpy(&reclen, buf + at + 16, sizeof(reclen));
-		memmove(buf + at + 18, buf + at + 19, (size_t)reclen - 19);
-		buf[at + reclen - 1] = type;
-		at += reclen;
-	}
 	if (got <= 0)
 		return got;
+	if (old)
+		dirents_to_old(buf, got);
 	err = mm_copy_out(p, a[1], buf, (size_t)got);
 	if (err)
 		f->pos = pos;
 	return err ? err : got;
+}
+
+static SYSCALL_HANDLER(getdents64)
+{
+	(void)t;
+	return getdents_any(p, a, false);
+}
+
+static SYSCALL_HANDLER(getdents)
+{
+	(void)t;
+	return getdents_any(p, a, true);
 }
 
 /* ---- between files -------------------------------------------------------------------------- */
