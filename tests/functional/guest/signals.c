@@ -19,13 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c)) {                                                                        \
-			printf("line %d: %s (errno %d)\n", __LINE__, #c, errno);                   \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "check.h"
 
 static volatile sig_atomic_t hits, last_code, last_sig;
 static void *volatile last_addr;

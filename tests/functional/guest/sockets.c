@@ -20,13 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c)) {                                                                        \
-			printf("line %d: %s (errno %d)\n", __LINE__, #c, errno);                   \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "check.h"
 
 enum { BIG = 3 << 20 };
 

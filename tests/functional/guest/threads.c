@@ -12,15 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS = 8, ROUNDS = 2000 };
+#include "check.h"
 
-#define CHECK(c)                                                                                   \
-	do {                                                                                       \
-		if (!(c)) {                                                                        \
-			printf("line %d: %s (errno %d)\n", __LINE__, #c, errno);                   \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
+enum { THREADS = 8, ROUNDS = 2000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
