@@ -71,7 +71,8 @@ $(foreach f,$(FUZZERS),$(eval $(call program,fuzz/$(f),tests/fuzz/$(f).c,$($(f)_
 ifneq ($(origin HOST),command line)
 HOST :=
 endif
-SUBMAKE := +$(Q)$(MAKE) --no-print-directory
+# What the targets below build is built in parallel, whether or not -j was given.
+SUBMAKE = +$(Q)$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 
 all: $(PROGRAMS_READY:%=$(BUILD)/bin/%) $(BUILD)/compile_commands.json
 	@:
