@@ -430,8 +430,7 @@ static void test_gaps(void **state)
 	assert_true(c >= 0x40000000 && c < 0x80000000);
 }
 
-/* ---- hostile page tables
- * --------------------------------------------------------------------------- */
+/* ---- hostile page tables -------------------------------------------------------------------- */
 
 static uint64_t *table_at(struct proc *p, uint64_t entry)
 {

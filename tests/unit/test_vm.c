@@ -28,8 +28,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- system calls -----------------------------------------------------------------------------
- */
+/* ---- system calls --------------------------------------------------------------------------- */
 
 PROGRAM(prog_registers,
 	"mov $0x1111, %rbx\n mov $0x2222, %rdx\n mov $0x3333, %rsi\n"
@@ -115,8 +114,7 @@ static void test_arbitrary_context(void **state)
 	assert_int_equal(r->rdx & 0x200, 0x200);
 }
 
-/* ---- exceptions --------------------------------------------------------------------------------
- */
+/* ---- exceptions ----------------------------------------------------------------------------- */
 
 PROGRAM(prog_de, "xor %edx, %edx\n xor %ecx, %ecx\n mov $1, %eax\n div %ecx");
 PROGRAM(prog_bp, "int3\n nop");
@@ -266,8 +264,7 @@ static void test_exception_cost(void **state)
 		      (unsigned long long)(clock_mono_ns() - start) / ROUNDS);
 }
 
-/* ---- bad registers, bad states ------------------------------------------------------------------
- */
+/* ---- bad registers, bad states -------------------------------------------------------------- */
 
 static void test_hostile_registers(void **state)
 {
@@ -325,8 +322,7 @@ static void test_fatal(void **state)
 	assert_true(ev.text[0]);
 }
 
-/* ---- kicks --------------------------------------------------------------------------------------
- */
+/* ---- kicks ---------------------------------------------------------------------------------- */
 
 PROGRAM(prog_spin, "1: inc %rbx\n mov %rbx, %rcx\n jmp 1b");
 

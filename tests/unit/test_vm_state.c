@@ -30,8 +30,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- the whole context
- * ---------------------------------------------------------------------------- */
+/* ---- the whole context ---------------------------------------------------------------------- */
 
 PROGRAM(prog_ymm, "vpcmpeqd %ymm7, %ymm7, %ymm7\n vpslld $3, %ymm7, %ymm7\n 1: syscall\n"
 		  "vmovdqu %ymm7, -64(%rsp)\n mov -64(%rsp), %rdi\n mov -40(%rsp), %rsi\n"
@@ -177,8 +176,7 @@ static void test_what_ring3_sees(void **state)
 		      (unsigned long long)r->rdi, (unsigned long long)guest.vm.tsc_khz);
 }
 
-/* ---- rights taken away
- * ------------------------------------------------------------------------------ */
+/* ---- rights taken away ---------------------------------------------------------------------- */
 
 PROGRAM(prog_touch,
 	"mov $0x500000, %edx\n1: mov (%rdx), %rdi\n syscall\n mov (%rdx), %rdi\n syscall\n"
@@ -241,8 +239,7 @@ static void test_flush(void **state)
 	assert_int_equal(guest_mem_flush(&guest.vm.mem, UINT32_MAX, 2), -EINVAL);
 }
 
-/* ---- templates
- * ------------------------------------------------------------------------------------------ */
+/* ---- templates ------------------------------------------------------------------------------ */
 
 struct pager {
 	int uffd;
@@ -321,8 +318,7 @@ static void test_template(void **state)
 	close(pg.uffd);
 }
 
-/* ---- CPU features
- * ------------------------------------------------------------------------------------- */
+/* ---- CPU features --------------------------------------------------------------------------- */
 
 static void test_cpu_features(void **state)
 {

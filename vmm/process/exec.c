@@ -309,8 +309,7 @@ static int load_program(struct exec *x)
 	return x->image->interp[0] ? load_interp(x) : 0;
 }
 
-/* ---- the first registers
- * --------------------------------------------------------------------------- */
+/* ---- the first registers -------------------------------------------------------------------- */
 
 static void fill_auxv(struct exec *x, struct exec_stack *s)
 {

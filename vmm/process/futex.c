@@ -171,8 +171,7 @@ static int64_t wake_op(struct proc *p, uint64_t key1, uint64_t key2, const uint6
 	return holds ? woken + wake(p, key2, (unsigned)a[3], UINT32_MAX) : woken;
 }
 
-/* ---- priority inheritance: with one vCPU and no priorities it is the owner's tid in the word ----
- */
+/* ---- priority inheritance: with one vCPU and no priorities it is the owner's tid in the word  */
 
 static int64_t lock_pi(struct proc *p, struct task *t, uint64_t key, uint64_t addr,
 		       uint64_t deadline_ns, bool try)

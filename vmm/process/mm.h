@@ -54,8 +54,9 @@ uint64_t mm_template_pages(const struct proc *p);
 
 /**
  * mm_trim() - take out what would come back as it is: pages of anonymous memory that hold only
- * zeros, and pages of private file mappings that were mapped ahead and never touched. Before a capture, and before a guest is ended for lack of memory. Not
- * while anything holds pointers to guest memory. Return: pages taken.
+ * zeros, and pages of private file mappings that were mapped ahead and never touched. Before a
+ * capture, and before a guest is ended for lack of memory. Not while anything holds pointers to
+ * guest memory. Return: pages taken.
  */
 uint64_t mm_trim(struct proc *p);
 
@@ -104,8 +105,7 @@ void mm_print_pages(struct proc *p, FILE *out);
 /** mm_totals() - bytes mapped and resident, for /proc/self/statm and status. */
 void mm_totals(struct proc *p, uint64_t *ret_mapped, uint64_t *ret_resident);
 
-/* ---- user memory: every pointer that a system call gets goes through these --------------------
- */
+/* ---- user memory: every pointer that a system call gets goes through these ------------------ */
 
 /** Return: 0 or -EFAULT. Pages are brought in as a touch would. */
 int mm_copy_in(struct proc *p, void *dst, uint64_t src, size_t n);

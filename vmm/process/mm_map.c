@@ -166,8 +166,7 @@ int64_t mm_map(struct proc *p, uint64_t addr, uint64_t bytes, int prot, int flag
 	return at;
 }
 
-/* ---- munmap, mprotect
- * ---------------------------------------------------------------------------- */
+/* ---- munmap, mprotect ----------------------------------------------------------------------- */
 
 int mm_unmap(struct proc *p, uint64_t addr, uint64_t bytes)
 {
@@ -258,8 +257,7 @@ int mm_protect(struct proc *p, uint64_t addr, uint64_t bytes, int prot)
 	return stop < end ? -ENOMEM : 0;
 }
 
-/* ---- mremap
- * -------------------------------------------------------------------------------------- */
+/* ---- mremap --------------------------------------------------------------------------------- */
 
 struct move {
 	struct proc *p;
@@ -418,8 +416,7 @@ int64_t mm_remap(struct proc *p, uint64_t old, uint64_t old_bytes, uint64_t new_
 	return move_range(p, old, old_bytes, new_bytes, (uint64_t)at, flags & MREMAP_DONTUNMAP);
 }
 
-/* ---- brk
- * ------------------------------------------------------------------------------------------ */
+/* ---- brk ------------------------------------------------------------------------------------ */
 
 void mm_set_brk(struct proc *p, uint64_t start)
 {
@@ -448,8 +445,7 @@ uint64_t mm_brk(struct proc *p, uint64_t addr)
 	return addr;
 }
 
-/* ---- madvise
- * --------------------------------------------------------------------------------------- */
+/* ---- madvise -------------------------------------------------------------------------------- */
 
 /** What madvise does to one VMA's part [start, end). */
 static int advise_part(struct proc *p, const struct vma *v, uint64_t start, uint64_t end,
