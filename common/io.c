@@ -230,6 +230,23 @@ ssize_t fdpass_recv(int sock, void *buf, size_t n, int *ret_fds, int *ret_fd_cou
 	return r;
 }
 
+int memfd_map_sealed(int fd, uint64_t n, int flags, const void **ret)
+{
+	const int wanted = F_SEAL_WRITE | F_SEAL_SHRINK;
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+	void *map;
+
+	if (seals < 0 || (seals & wanted) != wanted || fstat(fd, &st) < 0 || !n ||
+	    n > (uint64_t)st.st_size)
+		return -EBADMSG;
+	map = mmap(NULL, n, PROT_READ, MAP_PRIVATE | flags, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret = map;
+	return 0;
+}
+
 int memfd_from_buffer(const char *name, const void *data, size_t n)
 {
 	CLEANUP_FD int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -55,6 +55,15 @@ int fdpass_send(int sock, const struct iovec *iov, int iov_count, const int *fds
 ssize_t fdpass_recv(int sock, void *buf, size_t n, int *ret_fds, int *ret_fd_count, int flags);
 
 /**
+ * memfd_map_sealed() - map the first @n bytes of a memfd that came from somebody else, for reading.
+ * It must be sealed against writes and shrinking: else it could change after it was checked, or
+ * shrink and make a read end in SIGBUS.
+ * @flags: MAP_POPULATE or 0
+ * Return: 0, -EBADMSG when it is too short or not sealed, or -errno. munmap() the @n bytes after use.
+ */
+int memfd_map_sealed(int fd, uint64_t n, int flags, const void **ret);
+
+/**
  * memfd_from_buffer() - a sealed (no write, grow, shrink) memfd that holds @n bytes.
  * Return: descriptor or -errno.
  */

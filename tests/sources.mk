@@ -56,3 +56,7 @@ test_futex_LIBS := vmm snapshot common
 test_signal_LIBS := vmm snapshot common
 test_sock_LIBS := vmm snapshot common
 test_epoll_LIBS := vmm snapshot common
+# What snapd could say to a vmm; no KVM.
+UNIT_TESTS += test_control
+test_control_LIBS := vmm snapshot common
+test_control_LDLIBS := $(vmm_LDLIBS)

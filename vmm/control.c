@@ -204,8 +204,8 @@ static int invoke_with_payload(struct control *c, struct invocation *inv, struct
 {
 	const struct proto_invoke *body = (const struct proto_invoke *)(const void *)m->u.bytes;
 	size_t inline_bytes = (size_t)(m->u.bytes + m->n - at);
-	void *map = NULL;
-	int ret;
+	const void *map = NULL;
+	int ret = 0;
 
 	inv->payload_bytes = body->payload_bytes;
 	inv->payload = at;
@@ -214,16 +214,15 @@ static int invoke_with_payload(struct control *c, struct invocation *inv, struct
 	if (body->payload_fd) {
 		if (m->fd_count != 1)
 			return -EBADF;
-		map = mmap(NULL, inv->payload_bytes, PROT_READ, MAP_PRIVATE, m->fds[0], 0);
-		if (map == MAP_FAILED)
-			return -errno;
+		ret = memfd_map_sealed(m->fds[0], inv->payload_bytes, 0, &map);
 		inv->payload = map;
 	} else if (inline_bytes != body->payload_bytes) {
 		return -EBADMSG;
 	}
-	ret = runtime_api_invoke(c->proc, inv);
+	if (!ret)
+		ret = runtime_api_invoke(c->proc, inv);
 	if (map)
-		munmap(map, inv->payload_bytes);
+		munmap((void *)(uintptr_t)map, inv->payload_bytes);
 	return ret;
 }
 
@@ -397,27 +396,25 @@ static int become_restored(struct control *c, struct message *m, struct guest_wi
 {
 	const struct proto_restore *body = (const struct proto_restore *)(const void *)m->u.bytes;
 	struct guest_image image = {.memfd = -1};
-	uint64_t populate_bytes, map_bytes;
-	uint8_t *map;
+	uint64_t populate_at, populate_bytes, map_bytes;
+	const void *map;
 	int ret;
 
 	if (m->n != sizeof(*body) || m->fd_count != PROTO_DIR_COUNT + 2)
 		return -EBADMSG;
+	populate_at = align_up(body->state_bytes, sizeof(struct proto_populate));
 	populate_bytes = body->populate_count * sizeof(struct proto_populate);
-	if (!checked_add(align_up(body->state_bytes, sizeof(struct proto_populate)),
-			 populate_bytes, &map_bytes) ||
-	    !map_bytes)
+	if (populate_at < body->state_bytes || !checked_add(populate_at, populate_bytes, &map_bytes))
 		return -EBADMSG;
-	map = mmap(NULL, map_bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
-		   m->fds[PROTO_DIR_COUNT + 1], 0);
-	if (map == MAP_FAILED)
-		return -errno;
+	ret = memfd_map_sealed(m->fds[PROTO_DIR_COUNT + 1], map_bytes, MAP_POPULATE, &map);
+	if (ret)
+		return ret;
 	image.memfd = m->fds[PROTO_DIR_COUNT];
 	image.template_pages = body->template_pages;
 	image.uffd = c->uffd;
 	image.state = map;
 	image.state_bytes = body->state_bytes;
-	image.populate = (const void *)(map + map_bytes - populate_bytes);
+	image.populate = (const void *)((const uint8_t *)map + populate_at);
 	image.populate_count = body->populate_count;
 	take_dirs(m, wiring);
 	ret = guest_restore(c->proc, c->vm, wiring, &image);

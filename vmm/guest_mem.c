@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 
@@ -54,10 +55,14 @@ void guest_mem_free(struct guest_mem *m)
 int guest_mem_map_template(struct guest_mem *m, int memfd, uint64_t template_pages, int uffd)
 {
 	uint64_t bytes;
+	struct stat st;
 	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
 
 	if (!checked_mul(template_pages, (uint64_t)PAGE_BYTES, &bytes) || bytes > m->ram_bytes)
 		return -EINVAL;
+	/* Pages behind the end of the file would be bus errors. */
+	if (bytes && (fstat(memfd, &st) < 0 || bytes > (uint64_t)st.st_size))
+		return -EBADMSG;
 	m->template_pages = template_pages;
 	if (!bytes)
 		return 0;
