@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "common/util.h"
 
-enum { WARM_UP = 3, MEMORY_INSTANCES = 5, CPU_RUNS = 9, SETTLE_US = 30000 };
+enum { WARM_UP = 3, MEMORY_INSTANCES = 5, CPU_RUNS = 9 };
 
 static const char cpu_event[] = "{\"rounds\": 200000}";
 
@@ -21,7 +21,7 @@ struct start_case {
 	const char *name;
 	const char *start; /**< X-Quickthaw-Start */
 	int count;
-	bool keep;
+	int warm_up; /**< starts before, which fill caches and templates and are not measured */
 };
 
 static void report(struct bench *b, const struct start_case *c, const char *workload,
@@ -37,58 +37,58 @@ static void report(struct bench *b, const struct start_case *c, const char *work
 	results_add(&b->results, &key, s);
 }
 
+/** struct start_samples - what is measured of each start. */
+struct start_samples {
+	struct samples total, run, restore, faults, bytes;
+};
+
+static void add_sample(struct start_samples *s, const struct invoke_sample *one)
+{
+	samples_add(&s->total, one->ms);
+	samples_add(&s->run, one->run_ms);
+	samples_add(&s->restore, one->restore_ms);
+	samples_add(&s->faults, one->faults);
+	samples_add(&s->bytes, one->bytes_read);
+}
+
 static int run_start_case(struct bench *b, const struct start_case *c, const char *name,
 			  const char *event)
 {
-	static struct samples total, run, restore, faults, bytes;
+	static struct start_samples s;
 	struct invoke_sample sample;
 
-	total.n = run.n = restore.n = faults.n = bytes.n = 0;
+	s.total.n = s.run.n = s.restore.n = s.faults.n = s.bytes.n = 0;
 	fprintf(stderr, "bench: %s %s x %d\n", name, c->name, c->count);
-	for (int i = 0; i < c->count; i++) {
-		int ret = service_invoke(&b->service, name, event, c->start, c->keep, &sample);
+	for (int i = 0; i < c->warm_up + c->count; i++) {
+		int ret = service_invoke(&b->service, name, event, c->start, !c->start, &sample);
 
 		if (ret)
 			return ret;
-		samples_add(&total, sample.ms);
-		samples_add(&run, sample.run_ms);
-		samples_add(&restore, sample.restore_ms);
-		samples_add(&faults, sample.faults);
-		samples_add(&bytes, sample.bytes_read);
-		/* One at a time on an idle node: the instance before is gone, its shell replaced.
-		 */
-		usleep(c->start ? SETTLE_US : 0);
+		if (i >= c->warm_up)
+			add_sample(&s, &sample);
+		if (c->start)
+			service_settle(&b->service);
 	}
-	report(b, c, name, "", "ms", &total);
-	report(b, c, name, "run", "ms", &run);
-	report(b, c, name, "restore", "ms", &restore);
-	report(b, c, name, "faults", "pages", &faults);
-	report(b, c, name, "read", "bytes", &bytes);
+	report(b, c, name, "", "ms", &s.total);
+	report(b, c, name, "run", "ms", &s.run);
+	report(b, c, name, "restore", "ms", &s.restore);
+	report(b, c, name, "faults", "pages", &s.faults);
+	report(b, c, name, "read", "bytes", &s.bytes);
 	return 0;
 }
 
 int case_starts(struct bench *b, const char *name, const char *event)
 {
 	const struct start_case cases[] = {
-		{"cold_boot", "boot", b->boots, false},
-		{"cold_restore", "cold", b->colds, false},
-		{"resident_restore", "resident", b->residents, false},
-		{"warm", NULL, b->warms, true},
+		{"cold_boot", "boot", b->boots, 1},
+		{"cold_restore", "cold", b->colds, 1},
+		{"resident_restore", "resident", b->residents, WARM_UP},
+		{"warm", NULL, b->warms, WARM_UP}, /* instances stay, so the next one is warm */
 	};
-	struct invoke_sample sample;
 	int ret = 0;
 
-	for (size_t i = 0; !ret && i < sizeof(cases) / sizeof(cases[0]); i++) {
-		/* The first ones of a kind fill caches and templates: not what is measured. */
-		for (int k = 0; !ret && cases[i].start == NULL && k < WARM_UP; k++)
-			ret = service_invoke(&b->service, name, event, NULL, true, &sample);
-		for (int k = 0;
-		     !ret && cases[i].start && !strcmp(cases[i].start, "resident") && k < WARM_UP;
-		     k++)
-			ret = service_invoke(&b->service, name, event, "resident", false, &sample);
-		if (!ret)
-			ret = run_start_case(b, &cases[i], name, event);
-	}
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(cases); i++)
+		ret = run_start_case(b, &cases[i], name, event);
 	return ret;
 }
 
@@ -107,36 +107,11 @@ static double proc_number(int pid, const char *file, const char *field)
 	return at ? strtod(at + strlen(field), NULL) * 1024 : 0;
 }
 
-double pss_private_bytes(int pid)
+/** Memory that no other process shares; 0 when the process is gone. */
+static double private_bytes(int pid)
 {
 	return proc_number(pid, "smaps_rollup", "Private_Clean:") +
 	       proc_number(pid, "smaps_rollup", "Private_Dirty:");
-}
-
-double rss_bytes(int pid)
-{
-	return proc_number(pid, "status", "VmRSS:");
-}
-
-static int stats_pid(struct service *s, const char *function, int *ret_pid, int *ret_snapd)
-{
-	json_t *stats = service_get(s, "/quickthaw/v1/stats");
-	const json_t *row;
-	size_t i;
-
-	*ret_pid = 0;
-	if (!stats)
-		return -EPROTO;
-	*ret_snapd = (int)json_integer_value(json_object_get(stats, "Pid"));
-	json_array_foreach(json_object_get(stats, "Instances"), i, row)
-	{
-		const char *f = json_string_value(json_object_get(row, "FunctionName"));
-
-		if (f && function && !strcmp(f, function))
-			*ret_pid = (int)json_integer_value(json_object_get(row, "Pid"));
-	}
-	json_decref(stats);
-	return 0;
 }
 
 int case_instance_memory(struct bench *b, const char *name, const char *event)
@@ -145,31 +120,41 @@ int case_instance_memory(struct bench *b, const char *name, const char *event)
 			      "bytes"};
 	static struct samples bytes;
 	struct invoke_sample sample;
-	int pid, snapd_pid, ret;
+	double v;
+	int ret;
 
 	bytes.n = 0;
 	for (int i = 0; i < MEMORY_INSTANCES; i++) {
 		ret = service_invoke(&b->service, name, event, "resident", true, &sample);
-		if (!ret)
-			ret = stats_pid(&b->service, name, &pid, &snapd_pid);
 		if (ret)
 			return ret;
-		if (pid)
-			samples_add(&bytes, pss_private_bytes(pid));
+		v = private_bytes((int)sample.pid);
+		if (v > 0)
+			samples_add(&bytes, v);
+	}
+	if (!bytes.n) {
+		fprintf(stderr,
+			"bench: %s: /proc does not show the memory of its instances (run "
+			"as root, on the machine of snapd)\n",
+			name);
+		return -ENOENT;
 	}
 	results_add(&b->results, &key, &bytes);
-	return bytes.n ? 0 : -ENOENT;
+	return 0;
 }
 
 int case_daemon_memory(struct bench *b)
 {
 	struct row_key key = {"daemon", "rss_without_instances", "none", "process", "quickthaw",
 			      "bytes"};
-	int pid, snapd_pid, ret = stats_pid(&b->service, NULL, &pid, &snapd_pid);
+	json_t *stats = service_get(&b->service, "/quickthaw/v1/stats");
+	int pid = (int)json_integer_value(json_object_get(stats, "Pid"));
 
-	if (!ret)
-		results_add_value(&b->results, &key, rss_bytes(snapd_pid));
-	return ret;
+	json_decref(stats);
+	if (!pid)
+		return -EPROTO;
+	results_add_value(&b->results, &key, proc_number(pid, "status", "VmRSS:"));
+	return 0;
 }
 
 /* ---- the snapshot ---- */
@@ -192,7 +177,8 @@ int case_snapshot(struct bench *b, const char *name)
 	working_set = json_number_value(json_object_get(snapshot, "WorkingSetPages"));
 	json_decref(root);
 	if (file <= 0 || resident <= 0) {
-		fprintf(stderr, "bench: snapd says nothing about the snapshot of %s\n", name);
+		fprintf(stderr, "bench: %s has no published version (snapctl publish %s)\n", name,
+			name);
 		return -EPROTO;
 	}
 	key.name = "snapshot_file";

@@ -27,14 +27,12 @@ int case_bare_process(struct bench *b);
  */
 int case_bubblewrap(struct bench *b);
 
+/** host_describe() - kind, kernel, processor and load, into results.host; warns of a busy machine.
+ */
+void host_describe(struct bench *b);
 /** host_costs_measure() - the constants of the bound (docs/performance.md), into results.host. */
 int host_costs_measure(struct bench *b);
 /** bound_add() - `bound` rows: what the constants allow, beside what was measured. */
 void bound_add(struct bench *b);
-
-/** pss_private_bytes() - private memory of a process, from smaps_rollup; 0 when it is gone. */
-double pss_private_bytes(int pid);
-/** rss_bytes() - resident memory of a process. */
-double rss_bytes(int pid);
 
 #endif

@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 void samples_add(struct samples *s, double v)
 {
@@ -35,10 +38,12 @@ int results_init(struct results *r)
 {
 	r->root = json_object();
 	r->host = json_object();
+	r->goals = json_array();
 	r->rows = json_array();
-	if (!r->root || !r->host || !r->rows)
+	if (!r->root || !r->host || !r->goals || !r->rows)
 		return -ENOMEM;
 	json_object_set(r->root, "host", r->host);
+	json_object_set(r->root, "goals", r->goals);
 	json_object_set(r->root, "rows", r->rows);
 	return 0;
 }
@@ -46,20 +51,23 @@ int results_init(struct results *r)
 void results_free(struct results *r)
 {
 	json_decref(r->host);
+	json_decref(r->goals);
 	json_decref(r->rows);
 	json_decref(r->root);
 }
 
 void results_add(struct results *r, const struct row_key *key, struct samples *s)
 {
-	json_array_append_new(r->rows,
-			      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}",
-					"stage", key->stage, "case", key->name, "workload",
-					key->workload, "guest", key->guest, "system", key->system,
-					"unit", key->unit, "n", (json_int_t)s->n, "min",
-					samples_percentile(s, 0), "p50", samples_percentile(s, 50),
-					"p90", samples_percentile(s, 90), "p99",
-					samples_percentile(s, 99)));
+	json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "stage",
+				key->stage, "case", key->name, "workload", key->workload, "guest",
+				key->guest, "system", key->system, "unit", key->unit, "n",
+				(json_int_t)s->n, "min", samples_percentile(s, 0), "p50",
+				samples_percentile(s, 50), "p90", samples_percentile(s, 90), "p99",
+				samples_percentile(s, 99));
+
+	if (json_array_append_new(r->rows, row))
+		fprintf(stderr, "bench: %s %s: no finite number: the row is left out\n", key->name,
+			key->workload);
 }
 
 void results_add_value(struct results *r, const struct row_key *key, double v)
@@ -76,23 +84,54 @@ void results_host(struct results *r, const char *name, double v)
 	json_object_set_new(r->host, name, json_real(v));
 }
 
-double results_p50(const struct results *r, const char *name, const char *system,
-		   const char *workload)
+void results_host_text(struct results *r, const char *name, const char *text)
+{
+	json_object_set_new(r->host, name, json_string(text));
+}
+
+static bool member_is(const json_t *row, const char *key, const char *value)
+{
+	const char *text = json_string_value(json_object_get(row, key));
+
+	return text && !strcmp(text, value);
+}
+
+const json_t *results_find(const struct results *r, const char *name, const char *system,
+			   const char *workload)
 {
 	const json_t *row;
 	size_t i;
 
-	json_array_foreach(r->rows, i, row)
-	{
-		if (!strcmp(json_string_value(json_object_get(row, "case")), name) &&
-		    !strcmp(json_string_value(json_object_get(row, "system")), system) &&
-		    !strcmp(json_string_value(json_object_get(row, "workload")), workload))
-			return json_number_value(json_object_get(row, "p50"));
-	}
-	return NAN;
+	json_array_foreach(r->rows, i, row) if (member_is(row, "case", name) &&
+						member_is(row, "system", system) &&
+						member_is(row, "workload", workload)) return row;
+	return NULL;
+}
+
+double results_p50(const struct results *r, const char *name, const char *system,
+		   const char *workload)
+{
+	const json_t *row = results_find(r, name, system, workload);
+
+	return row ? json_number_value(json_object_get(row, "p50")) : NAN;
 }
 
 int results_write(const struct results *r, const char *path)
 {
-	return json_dump_file(r->root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) ? -EIO : 0;
+	char dir[512];
+	const char *slash = strrchr(path, '/');
+	FILE *f;
+	int ret;
+
+	if (slash && slash != path && (size_t)(slash - path) < sizeof(dir)) {
+		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+		mkdir(dir, 0777); /* its failure shows when the file is opened */
+	}
+	f = fopen(path, "we");
+	if (!f)
+		return -errno;
+	ret = json_dumpf(r->root, f, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
+	if (fclose(f) || ret)
+		return errno ? -errno : -EIO;
+	return 0;
 }

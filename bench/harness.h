@@ -30,11 +30,12 @@ struct row_key {
 	const char *unit;     /**< ms, bytes, pages, ratio */
 };
 
-/** struct results - what a run found: {"host": {...}, "rows": [...]}. */
+/** struct results - what a run found: {"host": {...}, "goals": [...], "rows": [...]}. */
 struct results {
 	json_t *root;
 	json_t *rows;
 	json_t *host;
+	json_t *goals; /**< {case, workload, unit, must, stretch}, for plots */
 };
 
 int results_init(struct results *r);
@@ -45,10 +46,15 @@ void results_add(struct results *r, const struct row_key *key, struct samples *s
 void results_add_value(struct results *r, const struct row_key *key, double v);
 /** results_host() - one measured constant of the host. */
 void results_host(struct results *r, const char *name, double v);
+/** results_host_text() - what the host is. */
+void results_host_text(struct results *r, const char *name, const char *text);
+/** results_find() - a row by case, system and workload; the results'; NULL when there is none. */
+const json_t *results_find(const struct results *r, const char *name, const char *system,
+			   const char *workload);
 /** results_p50() - p50 of a row by case, system and workload; NAN when there is none. */
 double results_p50(const struct results *r, const char *name, const char *system,
 		   const char *workload);
-/** results_write() - as JSON into @path. Return: 0 or -errno. */
+/** results_write() - as JSON into @path, whose directory is made. Return: 0 or -errno. */
 int results_write(const struct results *r, const char *path);
 
 #endif

@@ -1,37 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - bench: cold, restored and warm starts side by side */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
-#include <math.h>
+#include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "bench/cases.h"
 #include "bench/report.h"
 #include "bench/trace/trace.h"
+#include "common/io.h"
+#include "common/util.h"
+
+extern char **environ;
+
+enum { EVENT_BYTES_MAX = 6 << 20 };
+
+#define SOCKET_DEFAULT "/run/quickthaw/snapd.sock"
 
 static const char usage_text[] =
-	"Usage: bench run [--out FILE] [--boots N] [--colds N] [--residents N] [--warms N]\n"
-	"       bench measure --socket PATH --function NAME [--event JSON] [the counts above]\n"
+	"Usage: bench run [OPTION]...\n"
+	"       bench measure --function NAME [OPTION]...\n"
+	"       bench trace --function NAME [OPTION]...\n"
 	"       bench compare A.json B.json\n"
-	"       bench trace --socket PATH --function NAME [--event JSON] [--start KIND]\n"
 	"\n"
 	"Measure how functions start, each figure as a caller sees it: from the request sent to\n"
 	"the answer read, over HTTP on snapd's unix socket.\n"
 	"\n"
 	"  run      start a snapd of its own, deploy the examples, measure everything: starts,\n"
 	"           memory, the snapshot, CPU-bound work, peers, and the bound that this host's\n"
-	"           own operations set; results go to FILE (default build/bench/results.json)\n"
-	"  measure  one function of a running snapd, as a table\n"
+	"           own operations set. Prints tables, writes results as JSON and a picture\n"
+	"  measure  one published function of a running snapd, as one table\n"
+	"  trace    one invocation's page mappings, exits and template fills on a time line,\n"
+	"           with guest addresses and mappings (needs BPF)\n"
 	"  compare  two result files, row by row; exit 1 when a p50 grew by more than a fifth\n"
-	"  trace    one invocation's faults and exits on a time line (needs BPF)\n"
 	"\n"
-	"  --build DIR   where programs and scratch files are (default build)\n"
-	"  --source DIR  where examples/ and guest/ are (default .)\n"
+	"Kinds of start:\n"
+	"  cold boot         no snapshot: the runtime starts from nothing\n"
+	"  cold restore      the snapshot is on disk only, page cache dropped\n"
+	"  resident restore  its memory is on this host already: the usual start\n"
+	"  warm              the instance runs and waits\n"
 	"\n"
-	"The kinds of start: cold_boot (no snapshot), cold_restore (snapshot on disk only),\n"
-	"resident_restore (template in memory), warm (the instance runs).\n";
+	"Options of run and measure:\n"
+	"  --boots N      cold boots to measure (default 5)\n"
+	"  --colds N      cold restores (default 20)\n"
+	"  --residents N  resident restores (default 200)\n"
+	"  --warms N      warm invocations (default 500)\n"
+	"  --out FILE     where the JSON goes (run: default BUILD/bench/results.json; measure:\n"
+	"                 default nowhere)\n"
+	"Options of measure and trace:\n"
+	"  --socket PATH      snapd's (default $QUICKTHAW_SOCKET, else\n"
+	"                     " SOCKET_DEFAULT ")\n"
+	"  --function NAME    what to invoke\n"
+	"  --event JSON|@FILE what to send (default {})\n"
+	"  --start KIND       trace: boot, cold, resident (default) or warm\n"
+	"Options of all:\n"
+	"  --build DIR    where bin/ and scratch files are (default build)\n"
+	"  --source DIR   where examples/, guest/ and bench/ are (default .)\n"
+	"  --help         this text\n"
+	"\n"
+	"Examples:\n"
+	"  bench run --residents 50\n"
+	"  bench compare before.json build/bench/results.json\n"
+	"  bench trace --function hello --event '{\"name\": \"you\"}' --start cold\n"
+	"\n"
+	"Exit status: 0 done, 1 something failed or grew, 2 wrong usage, a file that is no "
+	"result,\n"
+	"or no BPF.\n";
 
 /** struct options - the command line, parsed. */
 struct options {
@@ -42,6 +82,8 @@ struct options {
 	const char *event;
 	const char *start;
 	char bin_dir[256];
+	char out_default[280];
+	char *event_text; /**< of --event @FILE */
 };
 
 static const struct option long_options[] = {
@@ -60,16 +102,55 @@ static const struct option long_options[] = {
 	{0},
 };
 
-static int count(const char *text)
+static int count(const char *option, const char *text)
 {
 	char *end;
 	long n = strtol(text, &end, 10);
 
 	if (end == text || *end || n < 1 || n > SAMPLES_MAX) {
-		fprintf(stderr, "bench: %s: give a count from 1 to %d\n", text, SAMPLES_MAX);
+		fprintf(stderr, "bench: --%s %s: give a count from 1 to %d\n", option, text,
+			SAMPLES_MAX);
 		exit(2);
 	}
 	return (int)n;
+}
+
+static void set_start(struct options *o, const char *start)
+{
+	static const char *const kinds[] = {"boot", "cold", "resident", "warm"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(start, kinds[i]))
+			o->start = kinds[i];
+	if (!o->start || strcmp(o->start, start) != 0) {
+		fprintf(stderr, "bench: --start %s: give boot, cold, resident or warm\n", start);
+		exit(2);
+	}
+}
+
+static void set_event(struct options *o, const char *text)
+{
+	json_error_t err;
+	json_t *root;
+	int ret = 0;
+
+	o->event = text;
+	if (*text == '@') {
+		free(o->event_text);
+		o->event_text = NULL;
+		ret = read_file(AT_FDCWD, text + 1, EVENT_BYTES_MAX, &o->event_text, NULL);
+		o->event = o->event_text;
+	}
+	if (ret) {
+		fprintf(stderr, "bench: --event %s: %s\n", text, strerror(-ret));
+		exit(2);
+	}
+	root = json_loads(o->event, JSON_DECODE_ANY, &err);
+	if (!root) {
+		fprintf(stderr, "bench: --event: not JSON: %s at line %d\n", err.text, err.line);
+		exit(2);
+	}
+	json_decref(root);
 }
 
 static void parse_option(struct options *o, int c)
@@ -79,16 +160,16 @@ static void parse_option(struct options *o, int c)
 		o->out = optarg;
 		break;
 	case 'b':
-		o->bench.boots = count(optarg);
+		o->bench.boots = count("boots", optarg);
 		break;
 	case 'c':
-		o->bench.colds = count(optarg);
+		o->bench.colds = count("colds", optarg);
 		break;
 	case 'r':
-		o->bench.residents = count(optarg);
+		o->bench.residents = count("residents", optarg);
 		break;
 	case 'w':
-		o->bench.warms = count(optarg);
+		o->bench.warms = count("warms", optarg);
 		break;
 	case 'S':
 		o->socket_path = optarg;
@@ -97,10 +178,10 @@ static void parse_option(struct options *o, int c)
 		o->function = optarg;
 		break;
 	case 'e':
-		o->event = optarg;
+		set_event(o, optarg);
 		break;
 	case 's':
-		o->start = optarg;
+		set_start(o, optarg);
 		break;
 	case 'B':
 		o->bench.build_dir = optarg;
@@ -142,13 +223,46 @@ static int run_cases(struct bench *b)
 	return ret ? ret : case_bubblewrap(b);
 }
 
+static int write_results(const struct bench *b, const char *path)
+{
+	int ret = results_write(&b->results, path);
+
+	if (ret)
+		fprintf(stderr, "bench: %s: %s\n", path, strerror(-ret));
+	else
+		printf("\nresults: %s\n", path);
+	return ret;
+}
+
+/** The picture is a script's work; without gnuplot it says so, and nothing else is missing. */
+static void plot(const struct bench *b, const char *results)
+{
+	char script[280];
+	char *const argv[] = {script, (char *)(uintptr_t)results, NULL};
+	pid_t pid;
+
+	snprintf(script, sizeof(script), "%s/bench/plot", b->source_dir);
+	fflush(stdout);
+	if (posix_spawn(&pid, script, NULL, NULL, argv, environ))
+		fprintf(stderr, "bench: %s: %s: no picture\n", script, strerror(errno));
+	else
+		waitpid(pid, NULL, 0);
+}
+
 static int command_run(struct options *o)
 {
 	struct bench *b = &o->bench;
 	char runtime[256];
 	int ret;
 
+	if (!o->out) {
+		snprintf(o->out_default, sizeof(o->out_default), "%s/bench/results.json",
+			 b->build_dir);
+		o->out = o->out_default;
+	}
 	snprintf(runtime, sizeof(runtime), "%s/guest", b->source_dir);
+	host_describe(b);
+	report_add_goals(&b->results);
 	ret = host_costs_measure(b);
 	if (!ret)
 		ret = service_start(&b->service, b->build_dir, b->bin_dir, runtime);
@@ -158,23 +272,25 @@ static int command_run(struct options *o)
 	if (ret)
 		return 1;
 	bound_add(b);
-	ret = results_write(&b->results, o->out);
-	if (ret) {
-		fprintf(stderr, "bench: %s: %s\n", o->out, strerror(-ret));
-		return 1;
-	}
 	report_table(&b->results);
+	report_summary(&b->results, "hello-python");
 	report_targets(&b->results);
-	printf("\nresults: %s\n", o->out);
+	if (write_results(b, o->out))
+		return 1;
+	plot(b, o->out);
 	return 0;
 }
 
 static int attach(struct options *o, const char *command)
 {
-	if (!o->socket_path || !o->function) {
-		fprintf(stderr, "bench %s: give --socket and --function\n", command);
+	const char *env = getenv("QUICKTHAW_SOCKET");
+
+	if (!o->function) {
+		fprintf(stderr, "bench %s: give --function NAME\n", command);
 		return 2;
 	}
+	if (!o->socket_path)
+		o->socket_path = env ? env : SOCKET_DEFAULT;
 	return service_attach(&o->bench.service, o->socket_path) ? 1 : 0;
 }
 
@@ -185,13 +301,14 @@ static int command_measure(struct options *o)
 
 	if (status)
 		return status;
+	host_describe(b);
 	if (case_snapshot(b, o->function) || case_starts(b, o->function, o->event) ||
 	    case_instance_memory(b, o->function, o->event) ||
 	    (!strcmp(o->function, "hello-python") && case_bare_process(b)))
 		return 1;
 	service_stop(&b->service);
-	report_table(&b->results);
-	return 0;
+	report_summary(&b->results, o->function);
+	return o->out && write_results(b, o->out) ? 1 : 0;
 }
 
 static int command_trace(struct options *o)
@@ -199,6 +316,47 @@ static int command_trace(struct options *o)
 	int status = attach(o, "trace");
 
 	return status ? status : trace_invoke(&o->bench, o->function, o->event, o->start);
+}
+
+static int no_arguments(const char *command, int argc, char **argv)
+{
+	if (!argc)
+		return 0;
+	fprintf(stderr, "bench %s: %s: nothing is expected there. Try 'bench --help'.\n", command,
+		argv[0]);
+	return 2;
+}
+
+/** @argv[0] is the command. */
+static int dispatch(struct options *o, const char *command, int argc, char **argv)
+{
+	int c, status;
+
+	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1)
+		parse_option(o, c);
+	snprintf(o->bin_dir, sizeof(o->bin_dir), "%s/bin", o->bench.build_dir);
+	o->bench.bin_dir = o->bin_dir;
+	argc -= optind;
+	argv += optind;
+	if (!strcmp(command, "compare") && argc == 2)
+		return report_compare(argv[0], argv[1]);
+	if (!strcmp(command, "compare")) {
+		fprintf(stderr, "bench compare: give two result files\n");
+		return 2;
+	}
+	if (!strcmp(command, "run") || !strcmp(command, "measure") || !strcmp(command, "trace")) {
+		status = no_arguments(command, argc, argv);
+		if (status)
+			return status;
+	}
+	if (!strcmp(command, "run"))
+		return command_run(o);
+	if (!strcmp(command, "measure"))
+		return command_measure(o);
+	if (!strcmp(command, "trace"))
+		return command_trace(o);
+	fprintf(stderr, "bench: unknown command '%s'. Try 'bench --help'.\n", command);
+	return 2;
 }
 
 int main(int argc, char **argv)
@@ -210,33 +368,21 @@ int main(int argc, char **argv)
 			  .colds = 20,
 			  .residents = 200,
 			  .warms = 500},
-		.out = "build/bench/results.json",
 		.event = "{}",
 		.start = "resident",
 	};
 	const char *command = argc > 1 ? argv[1] : "";
-	int c;
+	int status;
 
-	if (argc < 2 || !strcmp(command, "--help") || !strcmp(command, "help")) {
+	if (argc < 2 || !strcmp(command, "--help") || !strcmp(command, "-h") ||
+	    !strcmp(command, "help")) {
 		fputs(usage_text, argc < 2 ? stderr : stdout);
 		return argc < 2 ? 2 : 0;
 	}
-	while ((c = getopt_long(argc - 1, argv + 1, "h", long_options, NULL)) != -1)
-		parse_option(&o, c);
-	snprintf(o.bin_dir, sizeof(o.bin_dir), "%s/bin", o.bench.build_dir);
-	o.bench.bin_dir = o.bin_dir;
 	if (results_init(&o.bench.results))
 		return 1;
-	argc -= 1 + optind;
-	argv += 1 + optind;
-	if (!strcmp(command, "run"))
-		return command_run(&o);
-	if (!strcmp(command, "measure"))
-		return command_measure(&o);
-	if (!strcmp(command, "compare") && argc == 2)
-		return report_compare(argv[0], argv[1]);
-	if (!strcmp(command, "trace"))
-		return command_trace(&o);
-	fprintf(stderr, "bench: unknown command '%s'. Try 'bench --help'.\n", command);
-	return 2;
+	status = dispatch(&o, command, argc - 1, argv + 1);
+	results_free(&o.bench.results);
+	free(o.event_text);
+	return status;
 }

@@ -11,6 +11,8 @@
 
 enum { BAR_MAX = 30 };
 
+#define GROWTH_MAX 1.2
+
 static const char *text(const json_t *row, const char *key)
 {
 	const char *s = json_string_value(json_object_get(row, key));
@@ -28,8 +30,10 @@ static const char *pretty(double v, const char *unit, char *buf, size_t n)
 {
 	if (!strcmp(unit, "bytes") && v >= 1048576)
 		snprintf(buf, n, "%.2f MiB", v / 1048576);
-	else if (!strcmp(unit, "bytes"))
+	else if (!strcmp(unit, "bytes") && v > 0)
 		snprintf(buf, n, "%.1f KiB", v / 1024);
+	else if (!strcmp(unit, "bytes"))
+		snprintf(buf, n, "0");
 	else if (!strcmp(unit, "pages"))
 		snprintf(buf, n, "%.0f pages", v);
 	else
@@ -52,13 +56,13 @@ void report_table(const struct results *r)
 	const json_t *row;
 	size_t i;
 
-	printf("\n%-8s %-26s %-13s %-13s %5s %12s %12s %12s\n", "STAGE", "CASE", "WORKLOAD",
+	printf("\n%-8s %-34s %-13s %-13s %5s %12s %12s %12s\n", "STAGE", "CASE", "WORKLOAD",
 	       "SYSTEM", "N", "MIN", "P50", "P99");
 	json_array_foreach(r->rows, i, row)
 	{
 		const char *unit = text(row, "unit");
 
-		printf("%-8s %-26s %-13s %-13s %5.0f %12s %12s %12s ", text(row, "stage"),
+		printf("%-8s %-34s %-13s %-13s %5.0f %12s %12s %12s ", text(row, "stage"),
 		       text(row, "case"), text(row, "workload"), text(row, "system"),
 		       number(row, "n"), pretty(number(row, "min"), unit, min, sizeof(min)),
 		       pretty(number(row, "p50"), unit, p50, sizeof(p50)),
@@ -68,6 +72,71 @@ void report_table(const struct results *r)
 		putchar('\n');
 	}
 }
+
+/* ---- a short table: one line a kind of start ---- */
+
+static void print_cell(const json_t *row, const char *key, int width)
+{
+	char buf[32];
+
+	if (row)
+		printf("%*s", width, pretty(number(row, key), text(row, "unit"), buf, sizeof(buf)));
+	else
+		printf("%*s", width, "-");
+}
+
+static void print_start(const struct results *r, const char *what, const char *name,
+			const char *system, const char *workload)
+{
+	const json_t *row = results_find(r, name, system, workload);
+	char more[64];
+
+	if (!row)
+		return;
+	printf("%-18s%5.0f", what, number(row, "n"));
+	print_cell(row, "p50", 12);
+	print_cell(row, "p99", 12);
+	snprintf(more, sizeof(more), "%s.faults", name);
+	row = results_find(r, more, system, workload);
+	if (row)
+		printf("%15.0f", number(row, "p50"));
+	else
+		printf("%15s", "-");
+	snprintf(more, sizeof(more), "%s.read", name);
+	print_cell(results_find(r, more, system, workload), "p50", 13);
+	printf("  ");
+	print_bar(results_p50(r, name, system, workload));
+	putchar('\n');
+}
+
+void report_summary(const struct results *r, const char *workload)
+{
+	double file = results_p50(r, "snapshot_file", "quickthaw", workload);
+	double resident = results_p50(r, "resident_at_capture", "quickthaw", workload);
+	double memory = results_p50(r, "private_after_one_invoke", "quickthaw", workload);
+	double restore = results_p50(r, "resident_restore", "quickthaw", workload);
+	double bare = results_p50(r, "process", "bare-process", workload);
+	char a[32], b[32];
+
+	printf("\n%-18s%5s%12s%12s%15s%13s  %s\n", "START", "N", "P50", "P99", "PAGES FAULTED",
+	       "BYTES READ", "P50, LOG SCALE");
+	print_start(r, "cold boot", "cold_boot", "quickthaw", workload);
+	print_start(r, "cold restore", "cold_restore", "quickthaw", workload);
+	print_start(r, "resident restore", "resident_restore", "quickthaw", workload);
+	print_start(r, "warm", "warm", "quickthaw", workload);
+	print_start(r, "bare python3", "process", "bare-process", workload);
+	printf("\n  snapshot        %s, %.1f %% of the %s in use at capture\n",
+	       pretty(file, "bytes", a, sizeof(a)), 100 * file / resident,
+	       pretty(resident, "bytes", b, sizeof(b)));
+	printf("  private memory  %s in an instance after one invocation\n",
+	       pretty(memory, "bytes", a, sizeof(a)));
+	if (!isnan(bare))
+		printf("  speed           a resident restore takes %.2f of the time of a bare "
+		       "python3 process\n",
+		       restore / bare);
+}
+
+/* ---- goals ---- */
 
 /** struct target - a goal on the p50 of a row, in the row's unit. */
 struct target {
@@ -89,6 +158,18 @@ static const struct target targets[] = {
 	{"snapd without instances, RSS", "rss_without_instances", "none", "bytes", 16 << 20,
 	 6 << 20},
 };
+
+void report_add_goals(struct results *r)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+		const struct target *t = &targets[i];
+
+		json_array_append_new(r->goals,
+				      json_pack("{s:s, s:s, s:s, s:f, s:f}", "case", t->name,
+						"workload", t->workload, "unit", t->unit, "must",
+						t->must, "stretch", t->stretch));
+	}
+}
 
 void report_targets(const struct results *r)
 {
@@ -149,39 +230,73 @@ static json_t *load(const char *path)
 	return root;
 }
 
+/** Times, sizes and ratios that grew by over a fifth; what is derived from the host is no growth.
+ */
+static bool grew(const json_t *a, const json_t *b)
+{
+	return strcmp(text(a, "stage"), "bound") != 0 &&
+	       number(b, "p50") > number(a, "p50") * GROWTH_MAX;
+}
+
+static void print_pair(const json_t *a, const json_t *b)
+{
+	const char *unit = text(a, "unit");
+	double from = number(a, "p50"), to = number(b, "p50");
+	char pa[32], pb[32], ratio[32] = "-";
+
+	if (from > 0)
+		snprintf(ratio, sizeof(ratio), "%.3f", to / from);
+	printf("%-32s %-13s %-13s %12s %12s %8s%s\n", text(a, "case"), text(a, "workload"),
+	       text(a, "system"), pretty(from, unit, pa, sizeof(pa)),
+	       pretty(to, unit, pb, sizeof(pb)), ratio,
+	       grew(a, b)		? "  grew"
+	       : to * GROWTH_MAX < from ? "  shrank"
+					: "");
+}
+
+/** Name the rows of @rows that are not in @others. */
+static void print_missing(const json_t *rows, const json_t *others, const char *where)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row)
+	{
+		if (find_row(others, row))
+			continue;
+		printf("%-32s %-13s %-13s only in %s\n", text(row, "case"), text(row, "workload"),
+		       text(row, "system"), where);
+	}
+}
+
+static int compare_rows(const json_t *a, const json_t *b)
+{
+	const json_t *row, *other;
+	size_t i, common = 0, growths = 0;
+
+	printf("%-32s %-13s %-13s %12s %12s %8s\n", "CASE", "WORKLOAD", "SYSTEM", "A P50", "B P50",
+	       "B/A");
+	json_array_foreach(a, i, row)
+	{
+		other = find_row(b, row);
+		if (!other)
+			continue;
+		common++;
+		growths += grew(row, other);
+		print_pair(row, other);
+	}
+	print_missing(a, b, "A");
+	print_missing(b, a, "B");
+	printf("\n%zu rows compared, %zu grew by more than a fifth\n", common, growths);
+	return growths ? 1 : 0;
+}
+
 int report_compare(const char *path_a, const char *path_b)
 {
 	json_t *a = load(path_a), *b = a ? load(path_b) : NULL;
-	const json_t *row, *other;
-	int grew = 0;
-	size_t i;
+	int status = b ? compare_rows(json_object_get(a, "rows"), json_object_get(b, "rows")) : 2;
 
-	if (!b) {
-		json_decref(a);
-		return 2;
-	}
-	printf("%-26s %-13s %-13s %12s %12s %8s\n", "CASE", "WORKLOAD", "SYSTEM", "A p50", "B p50",
-	       "B/A");
-	json_array_foreach(json_object_get(a, "rows"), i, row)
-	{
-		const char *unit = text(row, "unit");
-		char pa[32], pb[32];
-		double ratio;
-
-		other = find_row(json_object_get(b, "rows"), row);
-		if (!other)
-			continue;
-		ratio = number(row, "p50") ? number(other, "p50") / number(row, "p50") : 1;
-		grew += ratio > 1.2;
-		printf("%-26s %-13s %-13s %12s %12s %8.3f%s\n", text(row, "case"),
-		       text(row, "workload"), text(row, "system"),
-		       pretty(number(row, "p50"), unit, pa, sizeof(pa)),
-		       pretty(number(other, "p50"), unit, pb, sizeof(pb)), ratio,
-		       ratio > 1.2   ? "  grew"
-		       : ratio < 0.8 ? "  shrank"
-				     : "");
-	}
 	json_decref(a);
 	json_decref(b);
-	return grew ? 1 : 0;
+	return status;
 }

@@ -16,7 +16,13 @@
 
 #include "common/clock.h"
 
-enum { READY_TRIES = 200, READY_PAUSE_US = 50000 };
+enum {
+	READY_TRIES = 200,
+	READY_PAUSE_US = 50000,
+	SETTLE_US = 30000,
+	SETTLE_TRIES = 200,
+	SETTLE_PAUSE_US = 10000,
+};
 
 extern char **environ;
 
@@ -184,6 +190,22 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 	start = http_reply_header(&s->reply, "x-quickthaw-start");
 	snprintf(ret->start, sizeof(ret->start), "%s", start ? start : "");
 	return err;
+}
+
+void service_settle(struct service *s)
+{
+	usleep(SETTLE_US);
+	for (int i = 0; i < SETTLE_TRIES; i++) {
+		json_t *stats = service_get(s, "/quickthaw/v1/stats");
+		const json_t *shells = json_object_get(stats, "Shells");
+		json_int_t ready = json_integer_value(json_object_get(shells, "Ready"));
+		json_int_t target = json_integer_value(json_object_get(shells, "Target"));
+
+		json_decref(stats);
+		if (!stats || ready >= target)
+			return;
+		usleep(SETTLE_PAUSE_US);
+	}
 }
 
 json_t *service_get(struct service *s, const char *path)

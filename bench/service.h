@@ -54,6 +54,12 @@ struct invoke_sample {
 int service_invoke(struct service *s, const char *name, const char *event, const char *start,
 		   bool keep, struct invoke_sample *ret);
 
+/**
+ * service_settle() - wait until the node is idle: the instance before has ended, and its shell was
+ * replaced. So each start is measured alone; two seconds at most.
+ */
+void service_settle(struct service *s);
+
 /** service_get() - GET a JSON document; the caller's; NULL on errors. */
 json_t *service_get(struct service *s, const char *path);
 
