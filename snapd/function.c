@@ -58,14 +58,14 @@ static int parse_number(const json_t *v, uint32_t *ret, uint32_t preset, uint32_
 	return 0;
 }
 
-/** As Lambda has it: a letter, then letters, digits and underscores. */
+/** As shells have it: letters, digits and underscores, no digit first. */
 static bool env_name_ok(const char *name)
 {
 	const char *at = name;
 
 	while (isalnum((unsigned char)*at) || *at == '_')
 		at++;
-	return isalpha((unsigned char)*name) && !*at;
+	return *name && !isdigit((unsigned char)*name) && !*at;
 }
 
 static int parse_env(const json_t *root, json_t **ret)

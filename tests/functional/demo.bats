@@ -3,7 +3,8 @@
 #
 # demo.bats - the first command of the README, and snapctl as people use it
 
-# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+# bats sets status, output, lines and stderr, and runs each test in a shell of its own
+# shellcheck disable=SC2154,SC2030,SC2031
 
 bats_require_minimum_version 1.5.0
 load common

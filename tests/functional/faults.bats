@@ -4,7 +4,8 @@
 # faults.bats - hosts that lack something, damaged and hostile snapshots, full disks, kill -9 at any
 # moment, functions that fail in every way
 
-# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+# bats sets status, output, lines and stderr, and runs each test in a shell of its own
+# shellcheck disable=SC2154,SC2030,SC2031
 
 bats_require_minimum_version 1.5.0
 load common

@@ -3,7 +3,8 @@
 #
 # limits.bats - memory, /tmp, payloads, descriptors, logs and time have bounds, and say so
 
-# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+# bats sets status, output, lines and stderr, and runs each test in a shell of its own
+# shellcheck disable=SC2154,SC2030,SC2031
 
 bats_require_minimum_version 1.5.0
 load common
@@ -35,6 +36,7 @@ invoke_file() {
 	code=$(http POST "$FUNCTIONS/$1/invocations" --data-binary "@$2" --header 'Expect:' \
 		--dump-header "$BATS_TEST_TMPDIR/headers" --output "$BATS_TEST_TMPDIR/body" \
 		--write-out '%{http_code}')
+	# shellcheck disable=SC2034 # header reads it
 	headers=$(tr -d '\r' <"$BATS_TEST_TMPDIR/headers")
 }
 

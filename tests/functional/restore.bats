@@ -4,7 +4,8 @@
 # restore.bats - what a function sees after a restore: unique clones, continuous time, hooks, files,
 # environment, logs; and what survives a restart of snapd
 
-# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+# bats sets status, output, lines and stderr, and runs each test in a shell of its own
+# shellcheck disable=SC2154,SC2030,SC2031
 
 bats_require_minimum_version 1.5.0
 load common
@@ -262,7 +263,7 @@ if not 10000 < v["remaining_ms"] < 20000:
 			"$(value 'sorted((f["FunctionName"], f["MemorySize"], f["Timeout"], f["Handler"]) for f in v["Functions"])' "$(cat "$BATS_TEST_TMPDIR/before")")"
 		run snapctl list one --json
 		assert_equal "$(value 'sorted(f["Version"] for f in v["Versions"])' "$output")" \
-			'["$LATEST", "1", "2"]'
+			"[\"\$LATEST\", \"1\", \"2\"]"
 	done
 	invoke one:1 '{}'
 	assert_equal "$(value 'v["env"]["COLOUR"]')" blue
@@ -273,7 +274,7 @@ if not 10000 < v["remaining_ms"] < 20000:
 	assert_equal "$(header X-Quickthaw-Start)" cold-boot
 	assert_fine
 	# Numbers are not given twice.
-	run snapctl publish one --json
+	run --separate-stderr snapctl publish one --json
 	assert_equal "$(value 'v["Version"]' "$output")" 3
 	# A damaged configuration costs its own function only.
 	stop_snapd

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* without_syscall.c - run a program on a machine where one system call fails: NUMBER ERRNO PROGRAM... */
+/* without_syscall.c - run a program on a machine where one system call fails: NUMBER ERRNO
+ * PROGRAM... */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

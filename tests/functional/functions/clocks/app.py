@@ -7,6 +7,7 @@ import time
 from snapshot_restore_py import register_after_restore, register_before_snapshot
 
 CLOCKS = ("monotonic", "perf_counter", "time", "process_time", "thread_time")
+MONOTONIC_COARSE = 6  # Linux's number; the time module has no name for it
 SEEN = {}
 FIRED = []
 
@@ -15,7 +16,7 @@ def now():
     """All clocks."""
     result = {name: getattr(time, name)() for name in CLOCKS}
     result["boottime"] = time.clock_gettime(time.CLOCK_BOOTTIME)
-    result["coarse"] = time.clock_gettime(time.CLOCK_MONOTONIC_COARSE)
+    result["coarse"] = time.clock_gettime(MONOTONIC_COARSE)
     result["raw"] = time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
     return result
 
