@@ -24,7 +24,8 @@ struct sock {
 	char got[8 << 20];
 	size_t got_bytes;
 	unsigned sends;
-	bool closed;
+	uint16_t port;
+	bool full, closed;
 };
 
 static struct sock socks[3] = {{.id = 1}, {.id = 2}, {.id = 3}};
@@ -40,6 +41,8 @@ int sock_service_register(struct proc *p, const struct sock_service *s)
 int service_send(struct proc *p, struct sock *conn, const void *data, size_t n)
 {
 	(void)p;
+	if (conn->full)
+		return -ENOBUFS;
 	assert_true(conn->got_bytes + n < sizeof(conn->got));
 	memcpy(conn->got + conn->got_bytes, data, n);
 	conn->got_bytes += n;
@@ -52,6 +55,11 @@ void service_close(struct proc *p, struct sock *conn)
 {
 	(void)p;
 	conn->closed = true;
+}
+
+uint16_t service_port(const struct sock *conn)
+{
+	return conn->port;
 }
 
 void service_set_priv(struct sock *conn, void *priv)
@@ -122,7 +130,8 @@ static int setup(void **state)
 		socks[i].priv = NULL;
 		socks[i].got_bytes = 0;
 		socks[i].sends = 0;
-		socks[i].closed = false;
+		socks[i].port = RUNTIME_API_PORT;
+		socks[i].full = socks[i].closed = false;
 		socks[i].got[0] = '\0';
 	}
 	return runtime_api_new(&proc, &events);
@@ -388,6 +397,80 @@ static void test_hostile_state(void **state)
 	state_writer_free(&w);
 }
 
+/** A saved state of @count connections, by their ids, none of them parked. */
+static int load_conns(const uint32_t *ids, uint32_t count)
+{
+	struct state_writer w = {0};
+	struct state_reader r;
+	int ret;
+
+	state_put_u8(&w, 0);
+	state_put_u32(&w, 0);
+	state_put_u32(&w, count);
+	for (uint32_t i = 0; i < count; i++) {
+		state_put_u32(&w, ids[i]);
+		state_put_bytes(&w, "GET", 3);
+		state_put_bytes(&w, NULL, 0);
+	}
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	ret = runtime_api_load(&proc, &r);
+	state_writer_free(&w);
+	return ret;
+}
+
+/* The guest's own sockets, and one of ours twice: both would be used after they are gone. */
+static void test_state_names_foreign_sockets(void **state)
+{
+	(void)state;
+	assert_int_equal(load_conns((const uint32_t[]){1, 2}, 2), 0);
+	teardown(NULL);
+	setup(NULL);
+	assert_int_equal(load_conns((const uint32_t[]){1, 1}, 2), -EBADMSG);
+	teardown(NULL);
+	setup(NULL);
+	socks[1].port = 0;
+	assert_int_equal(load_conns((const uint32_t[]){1, 2}, 2), -EBADMSG);
+}
+
+static void test_answers_that_nobody_reads(void **state)
+{
+	static const char request[] = "GET /none HTTP/1.1\r\n\r\n";
+	size_t count = 300000, n = count * (sizeof(request) - 1);
+	char *many = malloc(n + 1);
+
+	(void)state;
+	connect_guest(&socks[0]);
+	socks[0].full = true;
+	guest_sends(&socks[0], request);
+	assert_true(socks[0].closed);
+	/* Many requests in one write, whose answers are larger: neither kept nor slow. */
+	connect_guest(&socks[1]);
+	for (size_t i = 0; i < count; i++)
+		memcpy(many + i * (sizeof(request) - 1), request, sizeof(request));
+	guest_sends(&socks[1], many);
+	assert_true(socks[1].closed);
+	free(many);
+}
+
+/* The first response of a snapshot that was taken in /next is no second arrival at it. */
+static void test_parked_is_told_once(void **state)
+{
+	struct state_writer w = {0};
+
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	assert_int_equal(seen.parked, 1);
+	reload(&w);
+	seen.parked = 0;
+	assert_int_equal(invoke("i", "{}"), 0);
+	runtime_api_continue_restore(&proc);
+	respond(&socks[0], "i", "response", "42", NEXT);
+	assert_int_equal(seen.results, 1);
+	assert_true(runtime_api_parked(&proc));
+	assert_int_equal(seen.parked, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +484,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_response_over_six_mib, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_save_and_load_while_parked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_state, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_state_names_foreign_sockets, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers_that_nobody_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parked_is_told_once, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

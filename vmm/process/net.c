@@ -131,6 +131,9 @@ int service_send(struct proc *p, struct sock *conn, const void *data, size_t n)
 
 	if (!guest)
 		return -EPIPE;
+	/* The largest answer fits behind what is below the limit. */
+	if (guest->rx_used > SOCK_BUFFER_MAX_BYTES)
+		return -ENOBUFS;
 	ret = sock_append(guest, data, n);
 	if (!ret)
 		sock_wake(p, guest);
@@ -147,6 +150,11 @@ void service_close(struct proc *p, struct sock *conn)
 		sock_wake(p, guest);
 	}
 	sock_free(p, conn);
+}
+
+uint16_t service_port(const struct sock *conn)
+{
+	return conn->service ? conn->service->port : 0;
 }
 
 void service_set_priv(struct sock *conn, void *priv)

@@ -139,9 +139,9 @@ void runtime_api_continue_restore(struct proc *p)
 	struct runtime_api *api = p->api;
 	struct runtime_conn *conn = api->parked;
 
-	api->reported = false;
 	if (!conn || api->parked_in != PARKED_RESTORE)
 		return;
+	api->reported = false;
 	api->parked = NULL;
 	api->parked_in = PARKED_NONE;
 	answer(p, conn, 200, "OK", "");

@@ -15,6 +15,7 @@
  *  1. conn->in[0] is the first byte of a message; conn->parsed bytes of it went through the parser.
  *  2. Paused connections collect bytes and parse nothing.
  *  3. A body never takes more than PROTO_PAYLOAD_MAX bytes: the rest is counted, not kept.
+ *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows for ever.
  */
 #include "vmm/process/runtime_http.h"
 
@@ -30,6 +31,7 @@
 #include "vmm/process/sock.h"
 
 enum { CONNS_MAX = 16, URL_MAX = 511, IN_MAX = PROTO_PAYLOAD_MAX + 65536 };
+enum { OUT_MAX = 8 << 20, BAD_REQUESTS_LOGGED = 8 };
 
 /** struct bytes - a growing buffer. */
 struct bytes {
@@ -42,6 +44,7 @@ struct runtime_conn {
 	http_parser parser;
 	struct bytes in, body, out;
 	size_t parsed;
+	size_t dispatched; /**< whole messages at the front of in, while more of them are parsed */
 	char url[URL_MAX + 1];
 	size_t url_bytes;
 	unsigned corked;
@@ -129,7 +132,6 @@ static void start_message(struct runtime_conn *conn)
 	conn->url[0] = '\0';
 	conn->complete = false;
 	conn->too_large = false;
-	conn->parsed = 0;
 }
 
 /* ---- answers ---- */
@@ -145,7 +147,7 @@ static void flush(struct proc *p, struct runtime_conn *conn)
 
 void runtime_conn_send(struct proc *p, struct runtime_conn *conn, const void *data, size_t n)
 {
-	if (bytes_put(&conn->out, data, n))
+	if (conn->out.used + n > OUT_MAX || bytes_put(&conn->out, data, n))
 		conn->broken = true;
 	flush(p, conn);
 }
@@ -178,7 +180,10 @@ static void bad_request(struct proc *p, struct runtime_conn *conn, const char *w
 				   "Content-Length: 0\r\n\r\n";
 	struct sock *sock = conn->sock;
 
-	log_warn("runtime api: bad request from the guest: %s", why);
+	static unsigned told;
+
+	if (told++ < BAD_REQUESTS_LOGGED)
+		log_warn("runtime api: bad request from the guest: %s", why);
 	service_send(p, sock, text, sizeof(text) - 1);
 	drop(p, conn);
 	service_close(p, sock);
@@ -197,19 +202,25 @@ static void dispatch(struct proc *p, struct runtime_conn *conn)
 
 	if (query)
 		*query = '\0';
-	/* The message leaves conn->in before the call: it may pause or resume the connection. */
-	conn->in.used -= conn->parsed;
-	memmove(conn->in.data, conn->in.data + conn->parsed, conn->in.used);
-	conn->parsed = 0;
+	conn->dispatched = conn->parsed;
 	runtime_api_request(p, conn, &req);
 	start_message(conn);
+}
+
+/** Once for all messages of a batch: one after the other would cost the square of their number. */
+static void forget_dispatched(struct runtime_conn *conn)
+{
+	conn->in.used -= conn->dispatched;
+	conn->parsed -= conn->dispatched;
+	memmove(conn->in.data, conn->in.data + conn->dispatched, conn->in.used);
+	conn->dispatched = 0;
 }
 
 /** Feed what is there, message by message, until the connection pauses or the bytes are used up. */
 static void parse(struct proc *p, struct runtime_conn *conn)
 {
 	runtime_conn_cork(conn);
-	while (!conn->paused && conn->parsed < conn->in.used) {
+	while (!conn->paused && !conn->broken && conn->parsed < conn->in.used) {
 		size_t left = conn->in.used - conn->parsed;
 
 		conn->parsed += http_parser_execute(&conn->parser, &settings,
@@ -224,11 +235,14 @@ static void parse(struct proc *p, struct runtime_conn *conn)
 			return;
 		}
 	}
+	forget_dispatched(conn);
 	/* Paused: what is corked leaves together with the answer that is waited for. */
 	if (conn->paused)
 		conn->corked--;
-	else
+	else if (!conn->broken)
 		runtime_conn_uncork(p, conn);
+	if (conn->broken)
+		bad_request(p, conn, "it does not read its answers");
 }
 
 void runtime_conn_pause(struct runtime_conn *conn)
@@ -360,7 +374,9 @@ static int load_conn(struct proc *p, struct state_reader *r)
 	out = state_get_bytes(r, IN_MAX, &out_bytes);
 	if (r->err)
 		return r->err;
-	if (!sock || conn_accept(p, sock))
+	/* Only the vmm's own ends, and each once: others go away without a word to us. */
+	if (!sock || service_port(sock) != RUNTIME_API_PORT || service_priv(sock) ||
+	    conn_accept(p, sock))
 		return -EBADMSG;
 	conn = service_priv(sock);
 	if (bytes_put(&conn->in, in, in_bytes) || bytes_put(&conn->out, out, out_bytes))

@@ -39,10 +39,14 @@ struct sock_service {
 
 /** sock_service_register() - once per port, before the guest runs (boot and load alike). */
 int sock_service_register(struct proc *p, const struct sock_service *service);
-/** service_send() - queue bytes for the guest and wake its reader; unbounded, the service's duty.
+/**
+ * service_send() - queue bytes for the guest and wake its reader.
+ * Return: 0, -EPIPE, -ENOMEM, or -ENOBUFS: it does not read what it has.
  */
 int service_send(struct proc *p, struct sock *conn, const void *data, size_t n);
 void service_close(struct proc *p, struct sock *conn);
+/** service_port() - of the service whose end @conn is; 0: it is a socket of the guest. */
+uint16_t service_port(const struct sock *conn);
 void service_set_priv(struct sock *conn, void *priv);
 void *service_priv(const struct sock *conn);
 /** sock_id() / sock_by_id() - stable over save and load: how a service saves its connections. */
