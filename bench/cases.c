@@ -169,6 +169,8 @@ int case_snapshot(struct bench *b, const char *name)
 
 	snprintf(path, sizeof(path), "/2015-03-31/functions/%s/versions", name);
 	root = service_get(&b->service, path);
+	if (!root)
+		return -EPROTO;
 	versions = json_object_get(root, "Versions");
 	snapshot = json_object_get(json_array_get(versions, json_array_size(versions) - 1),
 				   "Snapshot");

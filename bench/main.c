@@ -327,11 +327,13 @@ static int no_arguments(const char *command, int argc, char **argv)
 	return 2;
 }
 
-/** @argv[0] is the command. */
+/** @argv[0] is the command, as is @command. */
 static int dispatch(struct options *o, const char *command, int argc, char **argv)
 {
+	static char program[] = "bench";
 	int c, status;
 
+	argv[0] = program; /* getopt's messages begin with it */
 	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1)
 		parse_option(o, c);
 	snprintf(o->bin_dir, sizeof(o->bin_dir), "%s/bin", o->bench.build_dir);

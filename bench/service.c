@@ -34,8 +34,17 @@ static int connect_client(struct service *s)
 
 int service_attach(struct service *s, const char *socket_path)
 {
+	int ret;
+
 	snprintf(s->socket_path, sizeof(s->socket_path), "%s", socket_path);
-	return connect_client(s);
+	ret = connect_client(s);
+	if (!ret)
+		ret = http_client_request(s->client, "GET", "/healthz", NULL, 0, NULL, &s->reply);
+	if (ret)
+		fprintf(stderr,
+			"bench: %s: no snapd answers there: start one with: snapd --socket %s\n",
+			socket_path, socket_path);
+	return ret;
 }
 
 static int wait_ready(struct service *s)

@@ -173,6 +173,7 @@ static void parse_option(struct options *o, int c)
 static void parse_options(struct options *o, int argc, char **argv)
 {
 	const char *short_options = strcmp(argv[0], "run") ? "h" : "+h";
+	static char program[] = "vmm";
 	int c;
 
 	*o = (struct options){
@@ -180,6 +181,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 		.ram_mib = 1024,
 		.baseline = "host",
 	};
+	argv[0] = program; /* getopt's messages begin with it */
 	while ((c = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		parse_option(o, c);
 	o->console.envp = o->env;

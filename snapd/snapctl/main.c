@@ -241,6 +241,7 @@ int main(int argc, char **argv)
 {
 	const char *env = getenv("QUICKTHAW_SOCKET");
 	struct snapctl s = {.socket_path = env ? env : SOCKET_DEFAULT};
+	char name[64];
 	int status = 2;
 
 	if (argc < 2) {
@@ -254,6 +255,9 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		if (strcmp(argv[1], commands[i]->name))
 			continue;
+		/* getopt's messages begin with it. */
+		snprintf(name, sizeof(name), "snapctl %s", commands[i]->name);
+		argv[1] = name;
 		status = commands[i]->run(&s, argc - 1, argv + 1);
 		http_reply_free(&s.reply);
 		http_client_free(s.client);

@@ -26,9 +26,9 @@ teardown() {
 	cd "$ROOT"
 	run timeout $((120 * SLOW)) env BUILD="${BUILD:-build}" scripts/demo
 	assert_success
-	assert_output_has "cold_boot " "cold_restore " "resident_restore " "warm " "bare-process" \
-		"P50" "P99" "snapshot_file" "working_set" "private_after_one_invoke" ".faults" ".read" \
-		"REPORT RequestId"
+	assert_output_has "cold boot " "cold restore " "resident restore " "warm " "bare python3" \
+		"P50" "P99" "PAGES FAULTED" "BYTES READ" "snapshot " "in use at capture" \
+		"private memory " "REPORT RequestId"
 	run find "${BUILD:-build}" -maxdepth 1 -name 'demo.*'
 	assert_equal "$output" ""
 	run pgrep -f "snapd --state ${BUILD:-build}/demo\."
