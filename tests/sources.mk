@@ -60,3 +60,7 @@ test_epoll_LIBS := vmm snapshot common
 UNIT_TESTS += test_control
 test_control_LIBS := vmm snapshot common
 test_control_LDLIBS := $(vmm_LDLIBS)
+# The harness: percentiles, rows, comparing, the tracer's names of pages.
+UNIT_TESTS += test_bench
+test_bench_LIBS := bench common
+test_bench_LDLIBS := -ljansson -lm
