@@ -227,6 +227,22 @@ static void test_trim(void **state)
 	assert_int_equal(peek(p, AT + PAGE_BYTES), 0);
 }
 
+/* More than there is: it ends at the limit, and does not take back what it has just brought in. */
+static void test_populate_more_than_there_is(void **state)
+{
+	struct fixture *fx = *state;
+	struct proc *p = &fx->p;
+	uint64_t bytes = MIB(64);
+
+	p->memory_bytes = MIB(4);
+	map_anonymous(p, AT, bytes / PAGE_BYTES);
+	assert_int_equal(mm_advise(p, AT, bytes, MADV_POPULATE_WRITE), -ENOMEM);
+	assert_true(mm_is_present(p, AT));
+	assert_int_equal(p->end, PROC_RUNS);
+	/* Later touches find room among what is still zero. */
+	assert_int_equal(poke(p, AT + bytes - PAGE_BYTES, 1), 0);
+}
+
 /* File pages that came in around a fault go if nobody touched them, by CPU or system call. */
 static void test_trim_mapped_ahead(void **state)
 {
@@ -590,6 +606,7 @@ int main(void)
 		TEST(test_limit),
 		TEST(test_trim),
 		TEST(test_trim_mapped_ahead),
+		TEST(test_populate_more_than_there_is),
 		TEST(test_stack),
 		TEST(test_brk),
 		TEST(test_shared_file),

@@ -70,6 +70,7 @@ static int fault_anonymous(struct proc *p, const struct vma *v, uint64_t va, uin
 	struct mm *mm = p->mm;
 	uint64_t start, end;
 	uint32_t pages = AHEAD_PAGES;
+	const uint64_t *own = pte;
 	int ret = 0;
 
 	if (mm->ahead_pages && va >= mm->ahead_next &&
@@ -91,7 +92,7 @@ static int fault_anonymous(struct proc *p, const struct vma *v, uint64_t va, uin
 	mm->ahead_next = end;
 	mm->ahead_pages = MAX(pages, (uint32_t)AHEAD_PAGES);
 	/* What matters is whether the page itself has come in. */
-	return ret && !is_taken(p, *pt_find(p, va)) ? ret : 0;
+	return ret && !is_taken(p, *own) ? ret : 0;
 }
 
 static int fault_shared(struct proc *p, const struct vma *v, uint64_t va, uint64_t *pte)
@@ -289,9 +290,12 @@ int fault_in(struct proc *p, uint64_t va, enum fault_access access, bool reclaim
 
 int fault_populate(struct proc *p, uint64_t start, uint64_t end, enum fault_access access)
 {
+	/* Once, and not on the way: what was just brought in is zero, too, and would be taken for ever. */
+	if (mm_room(p) < (end - start) / PAGE_BYTES)
+		mm_trim(p);
 	for (uint64_t va = start; va < end; va += PAGE_BYTES) {
 		const uint64_t *pte = pt_find(p, va);
-		int ret = pte && is_taken(p, *pte) ? 0 : fault_in(p, va, access, true);
+		int ret = pte && is_taken(p, *pte) ? 0 : fault_in(p, va, access, false);
 
 		if (ret)
 			return ret == -EIO ? -EFAULT : ret;
