@@ -129,10 +129,10 @@ static void test_timerfd(void)
 	uint64_t n, sum = 0;
 
 	CHECK(fd >= 0 && read(fd, &n, 8) == -1 && errno == EAGAIN);
+	clock_gettime(CLOCK_MONOTONIC, &start);
 	CHECK(!timerfd_settime(fd, 0, &spec, NULL) && !timerfd_gettime(fd, &left));
 	CHECK(left.it_value.tv_nsec > 0 && left.it_value.tv_nsec <= 5000000);
 	CHECK(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev));
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (sum < 4) {
 		CHECK(epoll_wait(ep, &out, 1, 5000) == 1 && read(fd, &n, 8) == 8);
 		sum += n;
