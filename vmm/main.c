@@ -54,18 +54,27 @@ static const char usage_text[] =
 	"  --runtime DIR       the guest's /var/runtime: a bootstrap\n"
 	"  --memory MIB        memory limit (default 512)\n"
 	"  --tmp MIB           size limit of the guest's private /tmp (default 512)\n"
-	"  --env NAME=VALUE    environment of the guest, repeatable\n"
+	"  --env NAME=VALUE    run: environment of the guest, repeatable\n"
 	"  --cpu-baseline B    host, or x86-64-v3: limit what the guest may use of the CPU, so\n"
 	"                      that its snapshot can be restored on other machines\n"
 	"  --capture FILE      write a snapshot when the program first asks for work\n"
 	"                      (GET /runtime/invocation/next or /restore/next)\n"
 	"  --invoke JSON       hand JSON to the function and print its result, repeatable\n"
+	"Options of shell:\n"
+	"  --id ID             name of the instance in its log lines\n"
+	"  --ram-mib N         size of the machine (default 1024)\n"
+	"Of all: --help        this text\n"
+	"\n"
+	"Environment: QUICKTHAW_LOG=error|warn|info|debug (default info). It needs /dev/kvm.\n"
 	"\n"
 	"Examples:\n"
 	"  vmm run -- /usr/bin/python3 -c 'print(6 * 7)'\n"
 	"  vmm run --task examples/hello-python --runtime guest --env _HANDLER=app.handler \\\n"
 	"          --capture hello.qt -- /usr/bin/python3 /var/runtime/bootstrap.py\n"
-	"  vmm restore hello.qt --task examples/hello-python --invoke '{\"name\": \"you\"}'\n";
+	"  vmm restore hello.qt --task examples/hello-python --invoke '{\"name\": \"you\"}'\n"
+	"\n"
+	"Exit status: the program's; 128 + N if signal N ended it; 1 if it could not be started\n"
+	"or its snapshot is refused; 2 for wrong usage, or a host without what it needs.\n";
 
 /** struct options - the command line, parsed. */
 struct options {
@@ -270,12 +279,13 @@ static int command_host(void)
 	return 0;
 }
 
-/** The userfaultfd of this process; snapd reads it. From the inherited device, or the system call. */
+/** The userfaultfd of this process; snapd reads it. From the inherited device, or the system call.
+ */
 static int make_uffd(void)
 {
 	struct uffdio_api api = {.api = UFFD_API};
-	CLEANUP_FD int fd = ioctl(SANDBOX_FD_USERFAULTFD, USERFAULTFD_IOC_NEW,
-				  O_CLOEXEC | O_NONBLOCK);
+	CLEANUP_FD int fd =
+		ioctl(SANDBOX_FD_USERFAULTFD, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
 		die("userfaultfd: %s: restores are lazy by it: give descriptor %d "

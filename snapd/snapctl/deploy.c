@@ -100,8 +100,8 @@ static bool replace(struct snapctl *s, const char *name, const struct deploy *d,
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/configuration", name);
 	ok = snapctl_call_json(s, NULL, "PUT", path, settings);
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/code", name);
-	ok = ok && snapctl_call_json(s, "deploying", "PUT", path,
-				     json_pack("{s:s}", "Directory", dir));
+	ok = ok &&
+	     snapctl_call_json(s, "deploying", "PUT", path, json_pack("{s:s}", "Directory", dir));
 	if (!ok || !d->publish)
 		return ok;
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/versions", name);
@@ -160,13 +160,13 @@ const struct subcommand command_deploy = {
 		 "Create function NAME from the code in DIR, which is copied; if there is one by "
 		 "that\n"
 		 "name, replace its code and settings. Published versions stay as they are.\n\n"
+		 "  --dir DIR                  the function's code: app.py and what it imports\n"
 		 "  --handler MODULE.FUNCTION  what to call (default app.handler)\n"
 		 "  --runtime RUNTIME          default python3.11\n"
 		 "  --memory MIB               memory limit, 64 to 10240 (default 128)\n"
 		 "  --timeout SECONDS          1 to 900 (default 3)\n"
 		 "  --env NAME=VALUE           environment variable, repeatable\n"
-		 "  --publish                  publish a version at once\n"
-		 "  --socket PATH, --json, --help\n\n"
+		 "  --publish                  publish a version at once\n" SNAPCTL_COMMON_HELP "\n"
 		 "Example:\n"
 		 "  snapctl deploy hello --dir examples/hello-python --memory 256\n",
 	.run = run,

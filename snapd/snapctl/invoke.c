@@ -112,8 +112,7 @@ const struct subcommand command_invoke = {
 		"  --version N    which published version (default: the newest, or the code as it\n"
 		"                 is if none was published)\n"
 		"  --start KIND   force a start: warm, resident, cold or boot; for measuring\n"
-		"  --quiet        the result only\n"
-		"  --socket PATH, --json, --help\n\n"
+		"  --quiet        the result only\n" SNAPCTL_COMMON_HELP "\n"
 		"Example:\n"
 		"  snapctl invoke hello '{\"name\": \"you\"}'\n",
 	.run = run,

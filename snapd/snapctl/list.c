@@ -61,7 +61,9 @@ const struct subcommand command_list = {
 	.name = "list",
 	.summary = "list functions, or the versions of one",
 	.usage = "Usage: snapctl list [NAME] [OPTION]...\n\n"
-		 "List all functions, or the versions of function NAME.\n\n"
-		 "  --socket PATH, --json, --help\n",
+		 "List all functions, or the versions of function NAME.\n\n" SNAPCTL_COMMON_HELP
+		 "\nExample:\n"
+		 "  snapctl list\n"
+		 "  snapctl list hello --json\n",
 	.run = run,
 };

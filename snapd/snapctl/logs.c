@@ -41,7 +41,8 @@ const struct subcommand command_logs = {
 	.usage = "Usage: snapctl logs NAME [OPTION]...\n\n"
 		 "Print the newest log lines of function NAME: its output, and for each invocation "
 		 "the\n"
-		 "START, END and REPORT lines with its duration and memory.\n\n"
-		 "  --socket PATH, --json, --help\n",
+		 "START, END and REPORT lines with its duration and memory.\n\n" SNAPCTL_COMMON_HELP
+		 "\nExample:\n"
+		 "  snapctl logs hello | tail -n 20\n",
 	.run = run,
 };

@@ -86,8 +86,7 @@ const struct subcommand command_publish = {
 		 "which\n"
 		 "                        memory an invocation needs (otherwise the first "
 		 "invocation\n"
-		 "                        is recorded)\n"
-		 "  --socket PATH, --json, --help\n\n"
+		 "                        is recorded)\n" SNAPCTL_COMMON_HELP "\n"
 		 "Example:\n"
 		 "  snapctl publish hello --train @examples/hello-python/event.json\n",
 	.run = run,

@@ -31,9 +31,9 @@ static int run(struct snapctl *s, int argc, char **argv)
 const struct subcommand command_rm = {
 	.name = "rm",
 	.summary = "delete a function, its versions and their snapshots",
-	.usage =
-		"Usage: snapctl rm NAME [OPTION]...\n\n"
-		"Delete function NAME with all versions and snapshots. Running invocations end.\n\n"
-		"  --socket PATH, --json, --help\n",
+	.usage = "Usage: snapctl rm NAME [OPTION]...\n\n"
+		 "Delete function NAME with all versions and snapshots. Running invocations "
+		 "end.\n\n" SNAPCTL_COMMON_HELP "\nExample:\n"
+		 "  snapctl rm hello\n",
 	.run = run,
 };

@@ -31,6 +31,13 @@ struct subcommand {
 extern const struct subcommand command_deploy, command_publish, command_invoke, command_list,
 	command_logs, command_rm;
 
+/** The end of every subcommand's list of options. */
+#define SNAPCTL_COMMON_HELP                                                                        \
+	"  --socket PATH  where snapd serves (default $QUICKTHAW_SOCKET, else\n"                   \
+	"                 /run/quickthaw/snapd.sock)\n"                                            \
+	"  --json         print JSON, for programs\n"                                              \
+	"  --help         this text\n"
+
 /** Options that every subcommand takes; put them first into its long options. */
 #define COMMON_OPTIONS                                                                             \
 	{"socket", required_argument, NULL, 'S'}, {"json", no_argument, NULL, 'j'},                \
