@@ -412,6 +412,35 @@ static void model_walk(struct model *m, unsigned steps)
 	}
 }
 
+/* Tables of pages are the vmm's own memory: files with a page at their far end have large ones. */
+static void test_tables_are_limited(void **state)
+{
+	struct guest *g = *state;
+	const struct tmpfs *fs = tmpfs_of(&g->p);
+	const int64_t far_end = TMPFS_FILE_BYTES_MAX - 1;
+	char path[32];
+	int64_t ret = 1;
+	int files = 0;
+
+	for (; ret == 1 && files < 2000; files++) {
+		int64_t fd;
+
+		snprintf(path, sizeof(path), "/tmp/%d", files);
+		fd = SYS(g, open, str(g, path), O_RDWR | O_CREAT, 0600);
+		assert_true(fd >= 0);
+		ret = SYS(g, pwrite64, fd, str(g, "x"), 1, far_end);
+		assert_int_equal(SYS(g, close, fd), 0);
+	}
+	assert_int_equal(ret, -ENOSPC);
+	assert_true(fs->page_count < g->p.tmp_bytes / PAGE_BYTES);
+	assert_true(fs->meta_bytes <= TMPFS_META_MAX);
+	while (files-- > 0) {
+		snprintf(path, sizeof(path), "/tmp/%d", files);
+		assert_int_equal(SYS(g, unlink, str(g, path)), 0);
+	}
+	assert_int_equal(fs->meta_bytes, 0);
+}
+
 /* The same calls on both give the same results; half way the guest is captured and restored. */
 static void test_model(void **state)
 {
@@ -456,7 +485,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_names),   TEST(test_rename),	       TEST(test_data),	 TEST(test_limits),
-		TEST(test_unnamed), TEST(test_shared_mapping), TEST(test_model),
+		TEST(test_unnamed), TEST(test_shared_mapping), TEST(test_model), TEST(test_tables_are_limited),
 	};
 
 	return cmocka_run_group_tests_name("tmpfs", tests, NULL, NULL);

@@ -54,12 +54,47 @@ int tmpfs_inode_new(struct proc *p, enum tmpfs_tree tree, uint32_t mode, struct 
 	return *ret ? 0 : -ENOMEM;
 }
 
+int tmpfs_meta_take(struct tmpfs *fs, size_t n)
+{
+	if (n > TMPFS_META_MAX - fs->meta_bytes)
+		return -ENOSPC;
+	fs->meta_bytes += n;
+	return 0;
+}
+
+void tmpfs_meta_give(struct tmpfs *fs, size_t n)
+{
+	fs->meta_bytes -= n;
+}
+
+static int target_set(struct tmpfs *fs, struct tmpfs_inode *i, const char *target)
+{
+	size_t n = strlen(target) + 1;
+	int err = tmpfs_meta_take(fs, n);
+
+	if (err)
+		return err;
+	i->target = strdup(target);
+	if (!i->target) {
+		tmpfs_meta_give(fs, n);
+		return -ENOMEM;
+	}
+	i->size = (int64_t)n - 1;
+	return 0;
+}
+
 static void inode_free(struct proc *p, struct tmpfs *fs, struct tmpfs_inode *i)
 {
 	tmpfs_pages_drop(p, i, 0, UINT64_MAX);
-	for (uint32_t b = 0; b < i->block_count; b++)
+	for (uint32_t b = 0; b < i->block_count; b++) {
+		if (i->blocks[b])
+			tmpfs_meta_give(fs, TMPFS_BLOCK_BYTES);
 		free(i->blocks[b]);
+	}
+	tmpfs_meta_give(fs, i->block_count * sizeof(i->blocks[0]));
 	free(i->blocks);
+	if (i->target)
+		tmpfs_meta_give(fs, strlen(i->target) + 1);
 	free(i->target);
 	if (i->prev)
 		i->prev->next = i->next;
@@ -291,12 +326,8 @@ int tmpfs_create(struct proc *p, struct tmpfs_inode *dir, const char *name, uint
 		err = tmpfs_inode_new(p, dir->tree, mode, &i);
 	if (err)
 		return err;
-	if (target) {
-		i->target = strdup(target);
-		i->size = (int64_t)strlen(target);
-		if (!i->target)
-			err = -ENOMEM;
-	}
+	if (target)
+		err = target_set(fs, i, target);
 	if (!err)
 		err = entry_add(fs, dir, name, i, dir->next_seq);
 	if (err) {
@@ -615,7 +646,7 @@ static int runs_load(struct proc *p, struct tmpfs_inode *i, struct state_reader 
 		if (r->err || index + pages > last || page + pages > ram_pages)
 			return -EBADMSG;
 		for (uint64_t k = 0; k < pages; k++) {
-			int err = tmpfs_page_set(i, index + k, (uint32_t)(page + k));
+			int err = tmpfs_page_set(tmpfs_of(p), i, index + k, (uint32_t)(page + k));
 
 			if (err)
 				return err;
@@ -636,6 +667,7 @@ static int inode_load(struct proc *p, struct tmpfs *fs, uint32_t id, struct stat
 	bool root = id <= TMPFS_SHM;
 	struct tmpfs_inode *i;
 	char target[VFS_PATH_MAX];
+	int err;
 
 	if (r->err || tree >= TMPFS_TREE_COUNT || (mode & ~(uint32_t)(S_IFMT | 07777)) ||
 	    (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && !S_ISSOCK(mode)) ||
@@ -660,13 +692,8 @@ static int inode_load(struct proc *p, struct tmpfs *fs, uint32_t id, struct stat
 	if (r->err || i->size < 0 || i->size > TMPFS_FILE_BYTES_MAX || i->next_seq < 2 ||
 	    i->next_seq >> 62)
 		return -EBADMSG;
-	if (S_ISLNK(mode)) {
-		i->target = strdup(target);
-		if (!i->target)
-			return -ENOMEM;
-		i->size = (int64_t)strlen(target);
-	}
-	return runs_load(p, i, r);
+	err = S_ISLNK(mode) ? target_set(fs, i, target) : 0;
+	return err ? err : runs_load(p, i, r);
 }
 
 static bool name_valid(const char *name)

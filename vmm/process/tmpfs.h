@@ -19,10 +19,14 @@ enum {
 	TMPFS_NAME_MAX = 255,
 	TMPFS_INODES_MAX = 65536,
 	TMPFS_BLOCK_PAGES = 512,
+	TMPFS_BLOCK_BYTES = TMPFS_BLOCK_PAGES * sizeof(uint32_t),
 };
 /** Largest file, holes included. */
 #define TMPFS_FILE_BYTES_MAX (64ll << 30)
 #define TMPFS_HOLE	     UINT32_MAX
+/** What tables of pages and texts of links may take of the vmm's own memory: enough for
+ * TMPFS_INODES_MAX files of a page each, and not for as many with a page at their far end. */
+#define TMPFS_META_MAX (192u << 20)
 
 /** Which tree an inode belongs to. Saved by number. */
 enum tmpfs_tree { TMPFS_TMP, TMPFS_SHM, TMPFS_MEMFD, TMPFS_TREE_COUNT };
@@ -69,6 +73,7 @@ struct tmpfs {
 	struct tmpfs_inode *head, *tail;
 	uint32_t inode_count;
 	uint64_t page_count;
+	size_t meta_bytes; /**< at most TMPFS_META_MAX */
 	uint64_t next_ino;
 	struct tmpfs_entry **buckets;
 	uint32_t bucket_count, entry_count;
@@ -124,8 +129,12 @@ int tmpfs_truncate(struct proc *p, struct tmpfs_inode *i, int64_t size);
 int tmpfs_fallocate(struct proc *p, struct tmpfs_inode *i, int mode, int64_t offset, int64_t n);
 /** tmpfs_page_get() - the frame of page @index, TMPFS_HOLE for a hole. */
 uint32_t tmpfs_page_get(const struct tmpfs_inode *i, uint64_t index);
-/** tmpfs_page_set() - during load: give page @index a frame. Return: 0, -ENOMEM or -EBADMSG. */
-int tmpfs_page_set(struct tmpfs_inode *i, uint64_t index, uint32_t page);
+/** tmpfs_page_set() - during load: give page @index a frame. Return: 0, -ENOMEM, -ENOSPC or
+ * -EBADMSG. */
+int tmpfs_page_set(struct tmpfs *fs, struct tmpfs_inode *i, uint64_t index, uint32_t page);
+/** tmpfs_meta_take() / tmpfs_meta_give() - account for TMPFS_META_MAX. Return: 0 or -ENOSPC. */
+int tmpfs_meta_take(struct tmpfs *fs, size_t n);
+void tmpfs_meta_give(struct tmpfs *fs, size_t n);
 /** tmpfs_pages_drop() - free the frames of pages [@from, @to). */
 void tmpfs_pages_drop(struct proc *p, struct tmpfs_inode *i, uint64_t from, uint64_t to);
 

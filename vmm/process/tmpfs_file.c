@@ -26,34 +26,52 @@ uint32_t tmpfs_page_get(const struct tmpfs_inode *i, uint64_t index)
 }
 
 /* Room for the number of page @index. */
-static int slot_make(struct tmpfs_inode *i, uint64_t index)
+static int blocks_grow(struct tmpfs *fs, struct tmpfs_inode *i, uint64_t block)
 {
-	uint64_t block = index / TMPFS_BLOCK_PAGES;
+	uint32_t count = (uint32_t)MAX(block + 1, (uint64_t)i->block_count * 2);
+	size_t more = (count - i->block_count) * sizeof(i->blocks[0]);
+	uint32_t **blocks;
+	int err = tmpfs_meta_take(fs, more);
 
-	if (index >= (uint64_t)TMPFS_FILE_BYTES_MAX / PAGE_BYTES)
-		return -EFBIG;
-	if (block >= i->block_count) {
-		uint32_t count = (uint32_t)MAX(block + 1, (uint64_t)i->block_count * 2);
-		uint32_t **blocks = realloc(i->blocks, count * sizeof(*blocks));
-
-		if (!blocks)
-			return -ENOMEM;
-		memset(blocks + i->block_count, 0, (count - i->block_count) * sizeof(*blocks));
-		i->blocks = blocks;
-		i->block_count = count;
+	if (err)
+		return err;
+	blocks = realloc(i->blocks, count * sizeof(*blocks));
+	if (!blocks) {
+		tmpfs_meta_give(fs, more);
+		return -ENOMEM;
 	}
-	if (!i->blocks[block]) {
-		i->blocks[block] = malloc(TMPFS_BLOCK_PAGES * sizeof(uint32_t));
-		if (!i->blocks[block])
-			return -ENOMEM;
-		memset(i->blocks[block], 0xff, TMPFS_BLOCK_PAGES * sizeof(uint32_t));
-	}
+	memset(blocks + i->block_count, 0, more);
+	i->blocks = blocks;
+	i->block_count = count;
 	return 0;
 }
 
-int tmpfs_page_set(struct tmpfs_inode *i, uint64_t index, uint32_t page)
+static int slot_make(struct tmpfs *fs, struct tmpfs_inode *i, uint64_t index)
 {
-	int err = slot_make(i, index);
+	uint64_t block = index / TMPFS_BLOCK_PAGES;
+	int err = 0;
+
+	if (index >= (uint64_t)TMPFS_FILE_BYTES_MAX / PAGE_BYTES)
+		return -EFBIG;
+	if (block >= i->block_count)
+		err = blocks_grow(fs, i, block);
+	if (err || i->blocks[block])
+		return err;
+	err = tmpfs_meta_take(fs, TMPFS_BLOCK_BYTES);
+	if (err)
+		return err;
+	i->blocks[block] = malloc(TMPFS_BLOCK_BYTES);
+	if (!i->blocks[block]) {
+		tmpfs_meta_give(fs, TMPFS_BLOCK_BYTES);
+		return -ENOMEM;
+	}
+	memset(i->blocks[block], 0xff, TMPFS_BLOCK_BYTES);
+	return 0;
+}
+
+int tmpfs_page_set(struct tmpfs *fs, struct tmpfs_inode *i, uint64_t index, uint32_t page)
+{
+	int err = slot_make(fs, i, index);
 
 	if (err)
 		return err;
@@ -75,13 +93,13 @@ static int page_make(struct proc *p, struct tmpfs_inode *i, uint64_t index, uint
 		return 0;
 	if (fs->page_count >= p->tmp_bytes / PAGE_BYTES)
 		return -ENOSPC;
-	err = slot_make(i, index);
+	err = slot_make(fs, i, index);
 	if (err)
 		return err;
 	if (frame_alloc(p, ret) < 0)
 		return -ENOSPC;
 	fs->page_count++;
-	return tmpfs_page_set(i, index, *ret);
+	return tmpfs_page_set(fs, i, index, *ret);
 }
 
 static void *page_ptr(struct proc *p, uint32_t page)
