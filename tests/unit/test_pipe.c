@@ -71,6 +71,26 @@ static void test_nonblock_and_atomic(void **state)
 	assert_int_equal(SYS(g, fcntl, fds[0], F_SETPIPE_SZ, 1 << 30), -EPERM);
 }
 
+/* All pipes together: 64 MiB, as an ordinary user has them on Linux. */
+static void test_room_is_limited(void **state)
+{
+	struct guest *g = *state;
+	int64_t room = 0, ret = 1 << 20;
+	int fds[2], last[2] = {-1, -1};
+
+	for (int i = 0; ret == 1 << 20 && i < 200; i++) {
+		pipe_open(g, 0, fds);
+		ret = SYS(g, fcntl, fds[0], F_SETPIPE_SZ, 1 << 20);
+		room += ret > 0 ? ret : 0;
+		memcpy(last, ret > 0 ? fds : last, sizeof(last));
+	}
+	assert_int_equal(ret, -EPERM);
+	assert_true(room <= 64 << 20);
+	assert_int_equal(SYS(g, close, last[0]), 0);
+	assert_int_equal(SYS(g, close, last[1]), 0);
+	assert_int_equal(SYS(g, fcntl, fds[0], F_SETPIPE_SZ, 1 << 20), 1 << 20);
+}
+
 static void test_blocking_read(void **state)
 {
 	struct guest *g = *state;
@@ -206,7 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_bytes),	   TEST(test_nonblock_and_atomic), TEST(test_blocking_read),
 		TEST(test_blocking_write), TEST(test_broken_pipe),	   TEST(test_eventfd),
-		TEST(test_restore),
+		TEST(test_restore),	   TEST(test_room_is_limited),
 	};
 
 	return cmocka_run_group_tests_name("pipe", tests, NULL, NULL);

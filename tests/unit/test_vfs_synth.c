@@ -196,12 +196,34 @@ static void test_descriptors(void **state)
 	assert_int_equal(SYS(g, pipe2, ARENA, 0), -EMFILE);
 }
 
+/* Every description keeps its text: a thousand of them must not keep as many large ones. */
+static void test_texts_are_limited(void **state)
+{
+	struct guest *g = *state;
+	int64_t fd, n = 1;
+
+	/* Mappings that cannot be one: every other page. */
+	for (uint64_t at = 0x50000000; at < 0x50000000 + 8000ull * PAGE_BYTES; at += 2 * PAGE_BYTES)
+		assert_true(mm_map(&g->p, at, PAGE_BYTES, PROT_READ,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0) > 0);
+	for (int i = 0; n > 0 && i < 500; i++) {
+		fd = SYS(g, openat, AT_FDCWD, str(g, "/proc/self/maps"), O_RDONLY, 0);
+		assert_true(fd >= 0);
+		n = SYS(g, read, fd, ARENA, 1);
+	}
+	assert_int_equal(n, -ENOMEM);
+	assert_true(g->p.vfs->synth_bytes <= 16u << 20);
+	assert_int_equal(SYS(g, close_range, 3, UINT32_MAX, 0), 0);
+	assert_int_equal(g->p.vfs->synth_bytes, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_proc),    TEST(test_listing), TEST(test_fd_links),
 		TEST(test_devices), TEST(test_stdio),	TEST(test_descriptors),
+		TEST(test_texts_are_limited),
 	};
 
 	return cmocka_run_group_tests_name("vfs-synth", tests, NULL, NULL);

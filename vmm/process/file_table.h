@@ -12,6 +12,7 @@
  * @open, @cloexec: one bit a descriptor
  * @by_id: what files_load() made, until each is released
  * @next_serial: inode numbers of pipes and the like
+ * @pipe_bytes: room of all pipes
  * @save_pass: counts files_save() calls, so that what several descriptions share is written once
  */
 struct file_table {
@@ -22,6 +23,7 @@ struct file_table {
 	struct file **by_id;
 	uint32_t by_id_count;
 	uint64_t next_serial;
+	size_t pipe_bytes;
 	uint64_t save_pass;
 };
 

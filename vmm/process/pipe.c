@@ -19,7 +19,8 @@
 #include "vmm/process/task.h"
 #include "vmm/process/vfs_node.h"
 
-enum { PIPE_BYTES = 65536, PIPE_BYTES_MAX = 1 << 20 };
+/** PIPES_BYTES_MAX: what enlarging may bring all pipes to, as Linux's pipe-user-pages-soft. */
+enum { PIPE_BYTES = 65536, PIPE_BYTES_MAX = 1 << 20, PIPES_BYTES_MAX = 64 << 20 };
 
 /**
  * struct pipe - shared by all its descriptions.
@@ -62,7 +63,7 @@ static int end_new(struct proc *p, struct pipe *pipe, int flags, struct file **r
 	return 0;
 }
 
-static struct pipe *pipe_alloc(uint64_t serial, size_t size)
+static struct pipe *pipe_alloc(struct proc *p, uint64_t serial, size_t size)
 {
 	struct pipe *pipe = calloc(1, sizeof(*pipe));
 
@@ -75,18 +76,20 @@ static struct pipe *pipe_alloc(uint64_t serial, size_t size)
 	}
 	pipe->serial = serial;
 	pipe->size = size;
+	p->files->pipe_bytes += size;
 	return pipe;
 }
 
-static void pipe_free(struct pipe *pipe)
+static void pipe_free(struct proc *p, struct pipe *pipe)
 {
+	p->files->pipe_bytes -= pipe->size;
 	free(pipe->ring);
 	free(pipe);
 }
 
 int pipe_new(struct proc *p, int flags, struct file **ret_read, struct file **ret_write)
 {
-	struct pipe *pipe = pipe_alloc(file_serial(p), PIPE_BYTES);
+	struct pipe *pipe = pipe_alloc(p, file_serial(p), PIPE_BYTES);
 	int err;
 
 	if (!pipe)
@@ -94,7 +97,7 @@ int pipe_new(struct proc *p, int flags, struct file **ret_read, struct file **re
 	flags &= O_NONBLOCK | O_DIRECT;
 	err = end_new(p, pipe, flags | O_RDONLY, ret_read);
 	if (err) {
-		pipe_free(pipe);
+		pipe_free(p, pipe);
 		return err;
 	}
 	err = end_new(p, pipe, flags | O_WRONLY, ret_write);
@@ -157,11 +160,14 @@ int64_t pipe_resize(struct proc *p, struct file *f, uint64_t bytes)
 		size *= 2;
 	if (size < used)
 		return -EBUSY;
+	if (size > pipe->size && p->files->pipe_bytes + size - pipe->size > PIPES_BYTES_MAX)
+		return -EPERM;
 	ring = malloc(size);
 	if (!ring)
 		return -ENOMEM;
 	ring_get(pipe, ring, used);
 	free(pipe->ring);
+	p->files->pipe_bytes += size - pipe->size;
 	pipe->ring = ring;
 	pipe->size = size;
 	pipe->head = 0;
@@ -271,7 +277,7 @@ static void pipe_release(struct proc *p, struct file *f)
 	if (p->sched)
 		task_wake_all(p, f->wait_key);
 	if (!--pipe->ends)
-		pipe_free(pipe);
+		pipe_free(p, pipe);
 }
 
 /* {u64 serial, u8 access mode, u8 has contents, [u32 size, bytes]}: the first end has contents. */
@@ -302,7 +308,8 @@ static struct pipe *pipe_by_serial(struct proc *p, uint64_t serial)
 	return NULL;
 }
 
-static int contents_load(struct state_reader *r, uint64_t serial, struct pipe **ret)
+static int contents_load(struct proc *p, struct state_reader *r, uint64_t serial,
+			 struct pipe **ret)
 {
 	uint32_t size = state_get_u32(r);
 	const void *bytes;
@@ -313,7 +320,7 @@ static int contents_load(struct state_reader *r, uint64_t serial, struct pipe **
 	bytes = state_get_bytes(r, size, &used);
 	if (r->err)
 		return r->err;
-	*ret = pipe_alloc(serial, size);
+	*ret = pipe_alloc(p, serial, size);
 	if (!*ret)
 		return -ENOMEM;
 	if (used)
@@ -332,13 +339,13 @@ static int pipe_load(struct proc *p, struct state_reader *r, struct file **ret)
 	if (r->err || mode > O_RDWR || first > 1 || first == (pipe != NULL))
 		return -EBADMSG;
 	if (first) {
-		err = contents_load(r, serial, &pipe);
+		err = contents_load(p, r, serial, &pipe);
 		if (err)
 			return err;
 	}
 	err = end_new(p, pipe, mode, ret);
 	if (err && first)
-		pipe_free(pipe);
+		pipe_free(p, pipe);
 	return err;
 }
 

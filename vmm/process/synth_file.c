@@ -21,6 +21,9 @@
 /** What one read of a device gives at most, so that no call runs for long. */
 enum { DEVICE_READ_MAX = 32 << 20 };
 
+/** What all open descriptions keep of their texts. */
+enum { TEXTS_MAX = 16 << 20 };
+
 enum { MINOR_NULL = 3, MINOR_ZERO = 5, MINOR_FULL = 7, MINOR_RANDOM = 8, MINOR_URANDOM = 9 };
 
 /**
@@ -283,17 +286,28 @@ static int64_t device_read(unsigned minor, const struct iovec *iov, int n)
 	return done;
 }
 
+static void text_drop(struct proc *p, struct synth_file *s)
+{
+	p->vfs->synth_bytes -= s->text.used;
+	free(s->text.data);
+	s->text = (struct synth_text){0};
+}
+
 static int text_write(struct proc *p, struct synth_file *s)
 {
 	const struct synth_entry *e = s->ref.entry;
 
-	free(s->text.data);
-	s->text = (struct synth_text){0};
+	text_drop(p, s);
 	if (e->write)
 		e->write(p, s->ref.num, &s->text);
 	else if (e->text)
 		synth_append(&s->text, e->text, strlen(e->text));
 	s->written = true;
+	p->vfs->synth_bytes += s->text.used;
+	if (p->vfs->synth_bytes > TEXTS_MAX) {
+		text_drop(p, s);
+		return -ENOMEM;
+	}
 	return s->text.err == -E2BIG ? 0 : s->text.err;
 }
 
@@ -461,8 +475,7 @@ static void synth_release(struct proc *p, struct file *f)
 {
 	struct synth_file *s = f->priv;
 
-	(void)p;
-	free(s->text.data);
+	text_drop(p, s);
 	free(s);
 }
 

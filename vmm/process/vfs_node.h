@@ -55,6 +55,7 @@ struct vfs {
 	struct tmpfs_inode *cwd_inode;	/**< the current directory when it is in the tmpfs */
 	mode_t umask;
 	struct tmpfs tmpfs;
+	size_t synth_bytes; /**< texts that descriptions of /proc and the like keep */
 	stdio_sink sink;
 };
 
