@@ -138,6 +138,24 @@ static void test_sets_in_sets(void **state)
 	assert_int_equal(wait_now(ep[3]), 1);
 }
 
+/* Many ways from one set to another would be walked one by one, at every level once more. */
+static void test_ways_through_sets(void **state)
+{
+	uint64_t inner, outer, copy;
+	int64_t ret = 0;
+	int added = 0;
+
+	(void)state;
+	inner = (uint64_t)DO_CALL(epoll_create1, 0);
+	outer = (uint64_t)DO_CALL(epoll_create1, 0);
+	for (; !ret && added < 100; added += !ret) {
+		copy = (uint64_t)DO_CALL(dup, inner);
+		ret = control(outer, EPOLL_CTL_ADD, copy, EPOLLIN, 1);
+	}
+	assert_int_equal(ret, -EINVAL);
+	assert_int_equal(added, 8);
+}
+
 static void test_close_ends_the_watch(void **state)
 {
 	uint64_t fds[2], ep = (uint64_t)DO_CALL(epoll_create1, 0);
@@ -303,6 +321,7 @@ int main(void)
 		T(test_edge),
 		T(test_one_shot),
 		T(test_sets_in_sets),
+		T(test_ways_through_sets),
 		T(test_close_ends_the_watch),
 		T(test_many_are_reported_in_turn),
 		T(test_blocking),

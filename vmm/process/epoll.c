@@ -12,7 +12,8 @@
  * Invariants
  *  1. Entries hold no references: epoll_forget() takes a file out of all sets before it goes.
  *  2. At most one entry for each pair of descriptor and file.
- *  3. Sets in sets end after EPOLL_DEPTH_MAX steps, also in a hostile snapshot.
+ *  3. Sets in sets end after EPOLL_DEPTH_MAX steps, and none holds more than EPOLL_SETS_MAX others,
+ *     also in a hostile snapshot: one look visits a bounded number of entries.
  */
 #include "vmm/process/epoll.h"
 
@@ -30,7 +31,7 @@
 #include "vmm/process/syscall.h"
 #include "vmm/process/timer.h"
 
-enum { EPOLL_DEPTH_MAX = 5, EPOLL_REPORT_MAX = 1024, EPOLL_ENTRIES_MAX = 4096 };
+enum { EPOLL_DEPTH_MAX = 5, EPOLL_REPORT_MAX = 1024, EPOLL_ENTRIES_MAX = 4096, EPOLL_SETS_MAX = 8 };
 
 #define EPOLL_MODES  (EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE)
 #define EPOLL_ALWAYS (EPOLLERR | EPOLLHUP)
@@ -138,6 +139,15 @@ static int entry_add(struct epoll *ep, const struct epoll_entry *e)
 	}
 	ep->entries[ep->count++] = *e;
 	return 0;
+}
+
+static unsigned sets_in(const struct epoll *ep)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ep->count; i++)
+		n += epoll_of(ep->entries[i].file) != NULL;
+	return n;
 }
 
 /** How many sets are below @f, itself included; more than allowed when it holds @ep. */
@@ -253,7 +263,7 @@ static int epoll_link(struct proc *p, struct file *f)
 		ep->entries[i].file = watched;
 		ep->count = i + 1;
 	}
-	return 0;
+	return sets_in(ep) > EPOLL_SETS_MAX ? -EBADMSG : 0;
 }
 
 const struct file_ops epoll_file_ops = {
@@ -299,6 +309,9 @@ static int64_t ctl_add(struct epoll *ep, int fd, struct file *f,
 		return -EEXIST;
 	if (depth_of(f, ep, 0) >= EPOLL_DEPTH_MAX)
 		return -ELOOP;
+	/* Linux counts the ways through sets and has the same answer. */
+	if (epoll_of(f) && sets_in(ep) >= EPOLL_SETS_MAX)
+		return -EINVAL;
 	return entry_add(ep, &e);
 }
 
