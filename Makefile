@@ -106,7 +106,7 @@ test-hwkvm: ## run the functional tests on the emulated hardware-KVM host
 
 check: lint test ## lint and test
 
-bench: ## measure every stage into build/bench/results.json (BENCH_ARGS=...; emulated: build/hwkvm/out)
+bench: ## measure every stage into build/bench/results.json and a picture, results.png (BENCH_ARGS=...; emulated: build/hwkvm/out)
 	$(Q)scripts/setup build bench
 	$(SUBMAKE) all
 	$(Q)HOST=$(HOST) scripts/with-kvm --timeout 3600 -- sh -c \

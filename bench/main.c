@@ -273,7 +273,6 @@ static int command_run(struct options *o)
 		return 1;
 	bound_add(b);
 	report_table(&b->results);
-	report_summary(&b->results, "hello-python");
 	report_targets(&b->results);
 	if (write_results(b, o->out))
 		return 1;

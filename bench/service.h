@@ -19,7 +19,8 @@ struct service {
 	struct http_reply reply;
 };
 
-/** service_attach() - use a snapd that listens at @socket_path. Return: 0, or -errno explained on stderr. */
+/** service_attach() - use a snapd that listens at @socket_path. Return: 0, or -errno explained on
+ * stderr. */
 int service_attach(struct service *s, const char *socket_path);
 /**
  * service_start() - start a snapd of our own with its state in a new directory below @build_dir.

@@ -264,9 +264,8 @@ static void add_snapshot(json_t *root, const struct version *v)
 	const struct version_snapshot *s = &v->snapshot;
 	json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "BootMs", (json_int_t)s->boot_ms,
 			      "CaptureMs", (json_int_t)s->capture_ms, "ResidentBytes",
-			      (json_int_t)s->resident_bytes, "FileBytes",
-			      (json_int_t)s->file_bytes, "WorkingSetPages",
-			      (json_int_t)s->working_set_pages);
+			      (json_int_t)s->resident_bytes, "FileBytes", (json_int_t)s->file_bytes,
+			      "WorkingSetPages", (json_int_t)s->working_set_pages);
 	char path[PATH_MAX];
 
 	if (!store_snapshot_path(v->function->name, v->number, path, sizeof(path)))

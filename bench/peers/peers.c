@@ -77,9 +77,18 @@ int case_bare_process(struct bench *b)
 
 int case_bubblewrap(struct bench *b)
 {
-	static const char *const prefix[] = {"/usr/bin/bwrap", "--ro-bind", "/",      "/",
-					     "--unshare-all",  "--proc",    "/proc",  "--dev",
-					     "/dev",	       "--tmpfs",   "/tmp",   "--die-with-parent",
+	static const char *const prefix[] = {"/usr/bin/bwrap",
+					     "--ro-bind",
+					     "/",
+					     "/",
+					     "--unshare-all",
+					     "--proc",
+					     "/proc",
+					     "--dev",
+					     "/dev",
+					     "--tmpfs",
+					     "/tmp",
+					     "--die-with-parent",
 					     NULL};
 
 	if (access(prefix[0], X_OK)) {

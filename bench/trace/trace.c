@@ -11,7 +11,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +24,9 @@
 #pragma GCC diagnostic pop
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/util.h"
 
-enum { EVENTS_MAX = 1 << 17 };
+enum { EVENTS_MAX = 1 << 17, RIGHTS_CHARS = 6 /* " rwxp " of /proc/PID/maps */ };
 
 /** struct seen - the events so far. */
 struct seen {
@@ -67,11 +67,11 @@ static void find_ram(struct timeline *t)
 	snprintf(path, sizeof(path), "/proc/%u/maps", t->pid);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f)) {
-		uint64_t start, end, offset;
+		char *at = line;
+		uint64_t start = strtoull(at, &at, 16);
+		uint64_t end = strtoull(at + (*at == '-'), &at, 16);
+		uint64_t offset = strtoull(at + MIN(strlen(at), (size_t)RIGHTS_CHARS), NULL, 16);
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &offset) !=
-		    3)
-			continue;
 		if (!t->ram_bytes && strstr(line, "/memfd:quickthaw-template"))
 			t->ram_hva = start - offset;
 		else if (!t->ram_bytes || start != t->ram_hva + t->ram_bytes)
