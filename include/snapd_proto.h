@@ -104,7 +104,7 @@ struct proto_restore {
 	struct proto_header h;
 	uint64_t template_pages;
 	uint64_t state_bytes;
-	uint32_t populate_count; /**< runs to populate before the first instruction; 0 while the
+	uint32_t populate_count; /**< runs to populate ahead of the guest; 0 while the
 				      template is not filled yet */
 	uint32_t reserved;
 };
