@@ -47,6 +47,49 @@ int service_attach(struct service *s, const char *socket_path)
 	return ret;
 }
 
+/* ---- when bench is interrupted ---- */
+
+static struct {
+	pid_t pid;
+	char dir[128];
+} owned; /* what the signal handler ends and removes */
+
+/** Only async-signal-safe calls. */
+static void on_end_signal(int signal)
+{
+	char *const argv[] = {(char[]){"rm"}, (char[]){"-rf"}, (char[]){"--"}, owned.dir, NULL};
+	pid_t rm;
+
+	kill(owned.pid, SIGTERM);
+	waitpid(owned.pid, NULL, 0);
+	rm = fork();
+	if (!rm) {
+		execv("/bin/rm", argv);
+		_exit(127);
+	}
+	waitpid(rm, NULL, 0);
+	_exit(128 + signal);
+}
+
+static void catch_end_signals(const struct service *s)
+{
+	struct sigaction action = {.sa_handler = on_end_signal};
+
+	owned.pid = s->pid;
+	snprintf(owned.dir, sizeof(owned.dir), "%s", s->dir);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
+
+/** Before what they would end is gone: its pid may be another process's soon. */
+static void release_end_signals(void)
+{
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+}
+
 static int wait_ready(struct service *s)
 {
 	for (int i = 0; i < READY_TRIES; i++) {
@@ -55,6 +98,7 @@ static int wait_ready(struct service *s)
 			return 0;
 		if (waitpid(s->pid, NULL, WNOHANG) == s->pid) {
 			s->pid = 0;
+			release_end_signals();
 			fprintf(stderr, "bench: snapd ended at once; see %s/log\n", s->dir);
 			return -ECHILD;
 		}
@@ -91,6 +135,7 @@ int service_start(struct service *s, const char *build_dir, const char *bin_dir,
 		fprintf(stderr, "bench: %s: %s (build it with make)\n", snapd, strerror(-ret));
 		return ret;
 	}
+	catch_end_signals(s);
 	ret = connect_client(s);
 	return ret ? ret : wait_ready(s);
 }
@@ -100,6 +145,7 @@ void service_stop(struct service *s)
 	char command[256];
 
 	if (s->pid > 0) {
+		release_end_signals();
 		kill(s->pid, SIGTERM);
 		waitpid(s->pid, NULL, 0);
 		snprintf(command, sizeof(command), "rm -rf -- '%s'", s->dir);

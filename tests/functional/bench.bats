@@ -161,3 +161,20 @@ trace() {
 	assert_output_has "BPF is not to be had here" "CAP_BPF"
 	assert_equal "${#lines[@]}" 1
 }
+
+@test "bench run: interrupted, it leaves no snapd and no files" {
+	local pid build=$BATS_TEST_TMPDIR/build dirs
+	mkdir "$build"
+	ln -s "$BIN" "$build/bin"
+	"$BIN/bench" run --build "$build" </dev/null >/dev/null 2>&1 3>&- &
+	pid=$!
+	wait_until 20 compgen -G "$build/bench.*/socket" >/dev/null || fail "bench did not start a snapd"
+	dirs=$(compgen -G "$build/bench.*")
+	kill -TERM "$pid"
+	local code=0
+	wait "$pid" || code=$?
+	assert_equal "$code" 143
+	run pgrep -f "snapd --state $dirs/"
+	assert_equal "$output" ""
+	[ ! -e "$dirs" ] || fail "$dirs is left"
+}
