@@ -59,6 +59,9 @@ static const char *const exception_names[SYSTEM_VECTORS] = {
 	"simd error",
 };
 
+/* Not the program's at the capture: page tables, or frames taken since. */
+static const char not_noted[] = "[page tables, or new since the capture]";
+
 /** struct mapping_sum - pages mapped of one mapping. */
 struct mapping_sum {
 	const char *name;
@@ -94,8 +97,7 @@ static void print_page(const struct timeline *t, uint64_t page)
 		printf("page %-6llu 0x%012llx  %s\n", (unsigned long long)page,
 		       (unsigned long long)note->gva, note->mapping);
 	else
-		printf("page %-6llu -               not the program's (page tables)\n",
-		       (unsigned long long)page);
+		printf("page %-6llu %-14s  %s\n", (unsigned long long)page, "-", not_noted);
 }
 
 static void print_address(const struct timeline *t, uint64_t gva)
@@ -174,7 +176,7 @@ static void count_mapped(const struct timeline *t, struct sums *sums, uint64_t p
 	const struct page_note *note = page_notes_page(t->notes, page);
 	const char *name = t->booted ? "booted: the snapshot does not tell where pages are"
 			   : note    ? note->mapping
-				     : "not the program's (page tables)";
+				     : not_noted;
 
 	if (page < sums->mapped_count && sums->mapped[page]++)
 		return;
