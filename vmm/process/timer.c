@@ -119,6 +119,29 @@ uint64_t deadline_of(struct proc *p, int clock, uint64_t at_ns)
 	return deadline_after(p, left_ns);
 }
 
+int timer_clock(int clock, bool absolute)
+{
+	bool wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_ALARM || clock == CLOCK_TAI;
+
+	return wall && !absolute ? CLOCK_MONOTONIC : clock;
+}
+
+/* Clocks of wall time have small numbers. */
+#define CLOCK_BIT_RELATIVE 0x100u
+
+uint32_t timer_clock_pack(int clock, int at_clock)
+{
+	return (uint32_t)clock | (at_clock != clock ? CLOCK_BIT_RELATIVE : 0);
+}
+
+void timer_clock_unpack(uint32_t packed, int *ret_clock, int *ret_at_clock)
+{
+	bool relative = (int)packed >= 0 && packed & CLOCK_BIT_RELATIVE;
+
+	*ret_clock = (int)(relative ? packed & ~CLOCK_BIT_RELATIVE : packed);
+	*ret_at_clock = timer_clock(*ret_clock, !relative);
+}
+
 uint64_t timer_advance(uint64_t now_ns, uint64_t interval_ns, uint64_t *at_ns)
 {
 	uint64_t expirations = 1;
@@ -138,11 +161,12 @@ uint64_t timer_advance(uint64_t now_ns, uint64_t interval_ns, uint64_t *at_ns)
 
 /**
  * struct guest_timer - an interval timer or a POSIX timer.
- * @at_ns: on its clock; 0: not armed
+ * @at_clock: that of @at_ns (timer_clock())
+ * @at_ns: 0: not armed
  */
 struct guest_timer {
 	bool used;
-	int clock;
+	int clock, at_clock;
 	uint64_t at_ns, interval_ns;
 	int notify; /**< SIGEV_* */
 	int sig;
@@ -165,7 +189,7 @@ static void on_timer(struct proc *p, void *arg);
 static int timer_arm(struct proc *p, struct guest_timer *gt)
 {
 	return sched_timer_set(p, on_timer, gt,
-			       gt->at_ns ? deadline_of(p, gt->clock, gt->at_ns) : WAIT_FOREVER);
+			       gt->at_ns ? deadline_of(p, gt->at_clock, gt->at_ns) : WAIT_FOREVER);
 }
 
 static void timer_signal(struct proc *p, struct guest_timer *gt, uint32_t expirations)
@@ -195,7 +219,7 @@ static void on_timer(struct proc *p, void *arg)
 	struct guest_timer *gt = arg;
 	uint64_t now_ns, expirations;
 
-	if (!gt->at_ns || guest_clock_ns(p, gt->clock, &now_ns))
+	if (!gt->at_ns || guest_clock_ns(p, gt->at_clock, &now_ns))
 		return;
 	if (now_ns < gt->at_ns) {
 		timer_arm(p, gt);
@@ -226,7 +250,7 @@ static void timer_read(struct proc *p, const struct guest_timer *gt, uint64_t *r
 
 	*ret_interval_ns = gt->interval_ns;
 	*ret_left_ns = 0;
-	if (!gt->at_ns || guest_clock_ns(p, gt->clock, &now_ns))
+	if (!gt->at_ns || guest_clock_ns(p, gt->at_clock, &now_ns))
 		return;
 	/* An armed timer never reads as disarmed. */
 	*ret_left_ns = gt->at_ns > now_ns ? gt->at_ns - now_ns : 1;
@@ -237,7 +261,8 @@ static int timer_write(struct proc *p, struct guest_timer *gt, uint64_t value_ns
 {
 	uint64_t now_ns = 0;
 
-	if (!absolute && guest_clock_ns(p, gt->clock, &now_ns))
+	gt->at_clock = timer_clock(gt->clock, absolute);
+	if (!absolute && guest_clock_ns(p, gt->at_clock, &now_ns))
 		return -EINVAL;
 	gt->interval_ns = value_ns ? interval_ns : 0;
 	gt->at_ns = value_ns ? now_ns + value_ns : 0;
@@ -349,7 +374,8 @@ int64_t timer_create_call(struct proc *p, struct task *t, const uint64_t a[6])
 {
 	struct posix_timers *ts = p->signals->timers;
 	struct guest_sigevent event = {.signo = SIGALRM, .notify = SIGEV_SIGNAL};
-	struct guest_timer gt = {.used = true, .clock = (int)a[0], .code = SI_TIMER};
+	struct guest_timer gt = {
+		.used = true, .clock = (int)a[0], .at_clock = (int)a[0], .code = SI_TIMER};
 	uint64_t now_ns;
 	int32_t id = 0;
 	int ret;
@@ -440,6 +466,7 @@ int posix_timers_new(struct proc *p)
 		return -ENOMEM;
 	for (int i = 0; i < ITIMERS; i++) {
 		ts->itimers[i] = kinds[i];
+		ts->itimers[i].at_clock = kinds[i].clock;
 		ts->itimers[i].used = true;
 		ts->itimers[i].notify = SIGEV_SIGNAL;
 		ts->itimers[i].code = SI_KERNEL;
@@ -457,7 +484,7 @@ void posix_timers_free(struct proc *p)
 
 static void timer_save(const struct guest_timer *gt, struct state_writer *w)
 {
-	state_put_u32(w, (uint32_t)gt->clock);
+	state_put_u32(w, timer_clock_pack(gt->clock, gt->at_clock));
 	state_put_u64(w, gt->at_ns);
 	state_put_u64(w, gt->interval_ns);
 	state_put_u32(w, (uint32_t)gt->notify);
@@ -493,7 +520,7 @@ static int timer_load(struct proc *p, struct guest_timer *gt, struct state_reade
 {
 	uint64_t now_ns;
 
-	gt->clock = (int)state_get_u32(r);
+	timer_clock_unpack(state_get_u32(r), &gt->clock, &gt->at_clock);
 	gt->at_ns = state_get_u64(r);
 	gt->interval_ns = state_get_u64(r);
 	gt->notify = (int)state_get_u32(r);

@@ -35,6 +35,15 @@ int user_timespec_put(struct proc *p, uint64_t addr, uint64_t ns);
  * Return: expirations so far.
  */
 uint64_t timer_advance(uint64_t now_ns, uint64_t interval_ns, uint64_t *at_ns);
+/**
+ * timer_clock() - the clock that counts for a timer of @clock. The setting of wall time, and so a
+ * restore, moves times of day; it does not move "in ten seconds" (Linux: relative hrtimers).
+ */
+int timer_clock(int clock, bool absolute);
+/** timer_clock_pack() / timer_clock_unpack() - a timer's clock and the one that counts, saved as
+ * one number. */
+uint32_t timer_clock_pack(int clock, int at_clock);
+void timer_clock_unpack(uint32_t packed, int *ret_clock, int *ret_at_clock);
 /** deadline_after() - guest monotonic time in @timeout_ns from now; WAIT_FOREVER stays. */
 uint64_t deadline_after(struct proc *p, uint64_t timeout_ns);
 /** deadline_of() - guest monotonic time at which @clock reaches @at_ns. */

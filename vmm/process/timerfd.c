@@ -17,12 +17,12 @@
 #include "vmm/process/timer.h"
 
 /**
- * struct timerfd - @at_ns: next expiration on its clock; 0: not armed
+ * struct timerfd - @at_ns: next expiration on @at_clock (timer_clock()); 0: not armed
  * @ticks: expirations that were not read
  */
 struct timerfd {
 	struct file *file;
-	int clock;
+	int clock, at_clock;
 	uint64_t at_ns, interval_ns, ticks;
 };
 
@@ -39,7 +39,8 @@ static void on_timer(struct proc *p, void *arg);
 static int timerfd_arm(struct proc *p, struct timerfd *tfd)
 {
 	return sched_timer_set(p, on_timer, tfd,
-			       tfd->at_ns ? deadline_of(p, tfd->clock, tfd->at_ns) : WAIT_FOREVER);
+			       tfd->at_ns ? deadline_of(p, tfd->at_clock, tfd->at_ns)
+					  : WAIT_FOREVER);
 }
 
 static void on_timer(struct proc *p, void *arg)
@@ -47,7 +48,7 @@ static void on_timer(struct proc *p, void *arg)
 	struct timerfd *tfd = arg;
 	uint64_t now_ns;
 
-	if (!tfd->at_ns || guest_clock_ns(p, tfd->clock, &now_ns))
+	if (!tfd->at_ns || guest_clock_ns(p, tfd->at_clock, &now_ns))
 		return;
 	if (now_ns < tfd->at_ns) {
 		timerfd_arm(p, tfd);
@@ -111,7 +112,7 @@ static struct file *timerfd_new(struct proc *p, int clock, int flags)
 		return NULL;
 	}
 	tfd->file = f;
-	tfd->clock = clock;
+	tfd->clock = tfd->at_clock = clock;
 	f->path = strdup("anon_inode:[timerfd]");
 	return f;
 }
@@ -121,7 +122,7 @@ static int timerfd_save(struct proc *p, struct file *f, struct state_writer *w)
 	const struct timerfd *tfd = f->priv;
 
 	(void)p;
-	state_put_u32(w, (uint32_t)tfd->clock);
+	state_put_u32(w, timer_clock_pack(tfd->clock, tfd->at_clock));
 	state_put_u64(w, tfd->at_ns);
 	state_put_u64(w, tfd->interval_ns);
 	state_put_u64(w, tfd->ticks);
@@ -136,17 +137,20 @@ static bool clock_is_for_timerfd(int clock)
 
 static int timerfd_load(struct proc *p, struct state_reader *r, struct file **ret)
 {
-	int clock = (int)state_get_u32(r);
+	uint32_t clocks = state_get_u32(r);
 	uint64_t at_ns = state_get_u64(r), interval_ns = state_get_u64(r);
 	uint64_t ticks = state_get_u64(r);
 	struct timerfd *tfd;
+	int clock, at_clock;
 
+	timer_clock_unpack(clocks, &clock, &at_clock);
 	if (r->err || !clock_is_for_timerfd(clock) || at_ns > INT64_MAX || interval_ns > INT64_MAX)
 		return -EBADMSG;
 	*ret = timerfd_new(p, clock, O_RDONLY);
 	if (!*ret)
 		return -ENOMEM;
 	tfd = (*ret)->priv;
+	tfd->at_clock = at_clock;
 	tfd->at_ns = at_ns;
 	tfd->interval_ns = interval_ns;
 	tfd->ticks = ticks;
@@ -191,7 +195,7 @@ int64_t timerfd_gettime_call(struct proc *p, const uint64_t a[6])
 	if (!tfd)
 		return err;
 	spec.interval = ns_to_timespec(tfd->interval_ns);
-	if (tfd->at_ns && !guest_clock_ns(p, tfd->clock, &now_ns))
+	if (tfd->at_ns && !guest_clock_ns(p, tfd->at_clock, &now_ns))
 		spec.value = ns_to_timespec(tfd->at_ns > now_ns ? tfd->at_ns - now_ns : 1);
 	return mm_copy_out(p, a[1], &spec, sizeof(spec));
 }
@@ -214,7 +218,8 @@ int64_t timerfd_settime_call(struct proc *p, const uint64_t a[6])
 		return -EINVAL;
 	if (a[3] && timerfd_gettime_call(p, get))
 		return -EFAULT;
-	if (!(a[1] & TFD_TIMER_ABSTIME) && guest_clock_ns(p, tfd->clock, &now_ns))
+	tfd->at_clock = timer_clock(tfd->clock, a[1] & TFD_TIMER_ABSTIME);
+	if (!(a[1] & TFD_TIMER_ABSTIME) && guest_clock_ns(p, tfd->at_clock, &now_ns))
 		return -EINVAL;
 	tfd->ticks = 0;
 	tfd->at_ns = value_ns ? now_ns + value_ns : 0;
