@@ -59,7 +59,8 @@ ssize_t fdpass_recv(int sock, void *buf, size_t n, int *ret_fds, int *ret_fd_cou
  * It must be sealed against writes and shrinking: else it could change after it was checked, or
  * shrink and make a read end in SIGBUS.
  * @flags: MAP_POPULATE or 0
- * Return: 0, -EBADMSG when it is too short or not sealed, or -errno. munmap() the @n bytes after use.
+ * Return: 0, -EBADMSG when it is too short or not sealed, or -errno. munmap() the @n bytes after
+ * use.
  */
 int memfd_map_sealed(int fd, uint64_t n, int flags, const void **ret);
 

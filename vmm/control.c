@@ -46,11 +46,11 @@ struct control {
 	int uffd;
 	struct vm *vm;
 	struct proc *proc;
-	uint64_t started_ns;	/**< BOOT or RESTORE arrived */
-	uint64_t restore_ns;	/**< how long RESTORE took; told once, with the first result */
-	uint64_t invoked_ns;	/**< INVOKE arrived, or the restore before it ended */
-	bool waits_restore;	/**< parked in /restore/next: goes on with the first INVOKE */
-	bool over;		/**< FAILED was sent or the socket is closed */
+	uint64_t started_ns; /**< BOOT or RESTORE arrived */
+	uint64_t restore_ns; /**< how long RESTORE took; told once, with the first result */
+	uint64_t invoked_ns; /**< INVOKE arrived, or the restore before it ended */
+	bool waits_restore;  /**< parked in /restore/next: goes on with the first INVOKE */
+	bool over;	     /**< FAILED was sent or the socket is closed */
 };
 
 /** struct message - what came: a header, its bytes, its descriptors. */
@@ -70,8 +70,8 @@ static struct control control;
 
 /* ---- sending ---- */
 
-static void send_message(struct control *c, struct proto_header *h, uint32_t type, size_t body_bytes,
-			 const void *tail, size_t tail_bytes, int fd)
+static void send_message(struct control *c, struct proto_header *h, uint32_t type,
+			 size_t body_bytes, const void *tail, size_t tail_bytes, int fd)
 {
 	struct iovec iov[2] = {
 		{.iov_base = h, .iov_len = body_bytes},
@@ -99,8 +99,7 @@ static void send_failed(struct control *c, enum proto_failure reason, int code, 
 	c->over = true;
 }
 
-static void breach(struct control *c, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+static void breach(struct control *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /** The other side broke the protocol, or cannot be served: the end of this instance. */
 static void breach(struct control *c, const char *fmt, ...)
@@ -268,9 +267,9 @@ static void on_capture(struct control *c, struct message *m)
 		return;
 	}
 	if (runtime_api_parked(c->proc))
-		reply.error = capture_write(c->proc, m->fds[0],
-					    m->u.bytes + sizeof(struct proto_capture),
-					    m->n - sizeof(struct proto_capture), &stats);
+		reply.error =
+			capture_write(c->proc, m->fds[0], m->u.bytes + sizeof(struct proto_capture),
+				      m->n - sizeof(struct proto_capture), &stats);
 	reply.capture_ns = stats.capture_ns;
 	reply.resident_pages = stats.resident_pages;
 	reply.stored_pages = stats.stored_pages;
@@ -293,8 +292,8 @@ static void on_trace(struct control *c, struct message *m)
 /** Receive one message. Return: 1 got one, 0 none or over. Breaks are reported. */
 static int receive(struct control *c, struct message *m, int flags)
 {
-	ssize_t n = fdpass_recv(c->sock, m->u.bytes, sizeof(m->u.bytes), m->fds, &m->fd_count,
-				flags);
+	ssize_t n =
+		fdpass_recv(c->sock, m->u.bytes, sizeof(m->u.bytes), m->fds, &m->fd_count, flags);
 
 	if (n == -EAGAIN)
 		return 0;
@@ -404,7 +403,8 @@ static int become_restored(struct control *c, struct message *m, struct guest_wi
 		return -EBADMSG;
 	populate_at = align_up(body->state_bytes, sizeof(struct proto_populate));
 	populate_bytes = body->populate_count * sizeof(struct proto_populate);
-	if (populate_at < body->state_bytes || !checked_add(populate_at, populate_bytes, &map_bytes))
+	if (populate_at < body->state_bytes ||
+	    !checked_add(populate_at, populate_bytes, &map_bytes))
 		return -EBADMSG;
 	ret = memfd_map_sealed(m->fds[PROTO_DIR_COUNT + 1], map_bytes, MAP_POPULATE, &map);
 	if (ret)
@@ -443,17 +443,14 @@ static void become_guest(struct control *c, struct message *m)
 		snprintf(c->proc->end_text, sizeof(c->proc->end_text), "%s failed: %s",
 			 restore ? "restore" : "boot", strerror(-ret));
 	if (ret)
-		send_failed(c, PROTO_FAILED_VMM, ret, c->proc->end_text,
-			    strlen(c->proc->end_text));
+		send_failed(c, PROTO_FAILED_VMM, ret, c->proc->end_text, strlen(c->proc->end_text));
 }
 
 static void send_end(struct control *c, const struct proc *p)
 {
 	static const enum proto_failure reasons[] = {
-		[PROC_RUNS] = PROTO_FAILED_VMM,
-		[PROC_EXITED] = PROTO_FAILED_EXIT,
-		[PROC_SIGNALED] = PROTO_FAILED_SIGNAL,
-		[PROC_OUT_OF_MEMORY] = PROTO_FAILED_MEMORY,
+		[PROC_RUNS] = PROTO_FAILED_VMM,	       [PROC_EXITED] = PROTO_FAILED_EXIT,
+		[PROC_SIGNALED] = PROTO_FAILED_SIGNAL, [PROC_OUT_OF_MEMORY] = PROTO_FAILED_MEMORY,
 		[PROC_BROKEN] = PROTO_FAILED_VMM,
 	};
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_control.c - messages that a vmm must not believe; no KVM: they are refused before a guest runs */
+/* test_control.c - messages that a vmm must not believe; no KVM: they are refused before a guest
+ * runs */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -188,9 +189,9 @@ static void test_map_sealed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_state_size_wraps),	  TEST(test_state_is_too_short),
-		TEST(test_state_is_not_sealed),	  TEST(test_template_is_too_short),
-		TEST(test_state_is_looked_at),	  cmocka_unit_test(test_map_sealed),
+		TEST(test_state_size_wraps),	TEST(test_state_is_too_short),
+		TEST(test_state_is_not_sealed), TEST(test_template_is_too_short),
+		TEST(test_state_is_looked_at),	cmocka_unit_test(test_map_sealed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_runtime_api.c - the Runtime API against requests as a runtime sends them, whole and in pieces */
+/* test_runtime_api.c - the Runtime API against requests as a runtime sends them, whole and in
+ * pieces */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,7 +145,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define NEXT "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
+#define NEXT	     "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
 #define RESTORE_NEXT "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\nHost: x\r\n\r\n"
 
 static void guest_sends(struct sock *s, const char *text)
@@ -178,7 +179,8 @@ static void respond(struct sock *s, const char *id, const char *verb, const char
 	char text[1024];
 
 	snprintf(text, sizeof(text),
-		 "POST /2018-06-01/runtime/invocation/%s/%s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s%s",
+		 "POST /2018-06-01/runtime/invocation/%s/%s HTTP/1.1\r\nContent-Length: "
+		 "%zu\r\n\r\n%s%s",
 		 id, verb, strlen(body), body, then);
 	guest_sends(s, text);
 }
@@ -311,7 +313,8 @@ static void test_response_over_six_mib(void **state)
 	guest_sends(&socks[0], NEXT);
 	invoke("i", "{}");
 	snprintf(head, sizeof(head),
-		 "POST /2018-06-01/runtime/invocation/i/response HTTP/1.1\r\nContent-Length: %zu\r\n\r\n",
+		 "POST /2018-06-01/runtime/invocation/i/response HTTP/1.1\r\nContent-Length: "
+		 "%zu\r\n\r\n",
 		 n);
 	guest_sends(&socks[0], head);
 	service->data(&proc, &socks[0], big, n / 2);
@@ -324,7 +327,8 @@ static void test_response_over_six_mib(void **state)
 	assert_true(runtime_api_parked(&proc));
 	invoke("j", "{}");
 	snprintf(head, sizeof(head),
-		 "POST /2018-06-01/runtime/invocation/j/response HTTP/1.1\r\nContent-Length: %zu\r\n\r\n",
+		 "POST /2018-06-01/runtime/invocation/j/response HTTP/1.1\r\nContent-Length: "
+		 "%zu\r\n\r\n",
 		 n - 1);
 	guest_sends(&socks[0], head);
 	service->data(&proc, &socks[0], big, n - 1);
@@ -477,7 +481,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_next_parks_then_hands_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_invocation_waits_for_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_split_of_a_request, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pipelined_answers_leave_together, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pipelined_answers_leave_together, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_headers_cannot_be_smuggled, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_error_and_init_error, setup, teardown),

@@ -484,8 +484,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_names),   TEST(test_rename),	       TEST(test_data),	 TEST(test_limits),
-		TEST(test_unnamed), TEST(test_shared_mapping), TEST(test_model), TEST(test_tables_are_limited),
+		TEST(test_names),   TEST(test_rename),
+		TEST(test_data),    TEST(test_limits),
+		TEST(test_unnamed), TEST(test_shared_mapping),
+		TEST(test_model),   TEST(test_tables_are_limited),
 	};
 
 	return cmocka_run_group_tests_name("tmpfs", tests, NULL, NULL);

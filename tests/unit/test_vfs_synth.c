@@ -221,8 +221,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_proc),    TEST(test_listing), TEST(test_fd_links),
-		TEST(test_devices), TEST(test_stdio),	TEST(test_descriptors),
+		TEST(test_proc),
+		TEST(test_listing),
+		TEST(test_fd_links),
+		TEST(test_devices),
+		TEST(test_stdio),
+		TEST(test_descriptors),
 		TEST(test_texts_are_limited),
 	};
 

@@ -290,7 +290,8 @@ int fault_in(struct proc *p, uint64_t va, enum fault_access access, bool reclaim
 
 int fault_populate(struct proc *p, uint64_t start, uint64_t end, enum fault_access access)
 {
-	/* Once, and not on the way: what was just brought in is zero, too, and would be taken for ever. */
+	/* Once, and not on the way: what was just brought in is zero, too, and would be taken for
+	 * ever. */
 	if (mm_room(p) < (end - start) / PAGE_BYTES)
 		mm_trim(p);
 	for (uint64_t va = start; va < end; va += PAGE_BYTES) {

@@ -308,8 +308,7 @@ static struct pipe *pipe_by_serial(struct proc *p, uint64_t serial)
 	return NULL;
 }
 
-static int contents_load(struct proc *p, struct state_reader *r, uint64_t serial,
-			 struct pipe **ret)
+static int contents_load(struct proc *p, struct state_reader *r, uint64_t serial, struct pipe **ret)
 {
 	uint32_t size = state_get_u32(r);
 	const void *bytes;

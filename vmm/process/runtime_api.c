@@ -67,9 +67,10 @@ static void answer(struct proc *p, struct runtime_conn *conn, int status, const 
 		   const char *body)
 {
 	char text[512];
-	int n = snprintf(text, sizeof(text),
-			 "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-			 status, reason, strlen(body), body);
+	int n = snprintf(
+		text, sizeof(text),
+		"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+		status, reason, strlen(body), body);
 
 	runtime_conn_send(p, conn, text, (size_t)n);
 }
@@ -79,7 +80,8 @@ static void answer_error(struct proc *p, struct runtime_conn *conn, int status, 
 {
 	char body[256];
 
-	snprintf(body, sizeof(body), "{\"errorMessage\":\"%s\",\"errorType\":\"%s\"}", message, type);
+	snprintf(body, sizeof(body), "{\"errorMessage\":\"%s\",\"errorType\":\"%s\"}", message,
+		 type);
 	answer(p, conn, status, reason, body);
 }
 
@@ -160,20 +162,19 @@ static bool header_safe(const char *s)
 static int build_head(struct current *c, const struct invocation *inv)
 {
 	char head[RESPONSE_HEAD_MAX];
-	int n = snprintf(head, sizeof(head),
-			 "HTTP/1.1 200 OK\r\n"
-			 "Content-Type: application/json\r\n"
-			 "Lambda-Runtime-Aws-Request-Id: %s\r\n"
-			 "Lambda-Runtime-Deadline-Ms: %llu\r\n"
-			 "Lambda-Runtime-Invoked-Function-Arn: %s\r\n"
-			 "Lambda-Runtime-Trace-Id: %s\r\n"
-			 "%s%s%s"
-			 "Content-Length: %zu\r\n\r\n",
-			 inv->request_id, (unsigned long long)inv->deadline_real_ms,
-			 inv->function_arn, inv->trace_id,
-			 inv->client_context[0] ? "Lambda-Runtime-Client-Context: " : "",
-			 inv->client_context, inv->client_context[0] ? "\r\n" : "",
-			 inv->payload_bytes);
+	int n = snprintf(
+		head, sizeof(head),
+		"HTTP/1.1 200 OK\r\n"
+		"Content-Type: application/json\r\n"
+		"Lambda-Runtime-Aws-Request-Id: %s\r\n"
+		"Lambda-Runtime-Deadline-Ms: %llu\r\n"
+		"Lambda-Runtime-Invoked-Function-Arn: %s\r\n"
+		"Lambda-Runtime-Trace-Id: %s\r\n"
+		"%s%s%s"
+		"Content-Length: %zu\r\n\r\n",
+		inv->request_id, (unsigned long long)inv->deadline_real_ms, inv->function_arn,
+		inv->trace_id, inv->client_context[0] ? "Lambda-Runtime-Client-Context: " : "",
+		inv->client_context, inv->client_context[0] ? "\r\n" : "", inv->payload_bytes);
 
 	if (n >= (int)sizeof(head))
 		return -E2BIG;

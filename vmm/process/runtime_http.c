@@ -4,8 +4,8 @@
  *
  * Theory of operation
  *
- * Bytes of the guest are collected in conn->in. As long as the connection is not paused they are fed
- * to the parser, which stops itself at the end of each message; the request is then complete in
+ * Bytes of the guest are collected in conn->in. As long as the connection is not paused they are
+ * fed to the parser, which stops itself at the end of each message; the request is then complete in
  * conn->url and conn->body and is handed to runtime_api.c.
  *
  * The parser's own state is never saved. conn->in keeps the bytes of the message under way from its
@@ -15,7 +15,8 @@
  *  1. conn->in[0] is the first byte of a message; conn->parsed bytes of it went through the parser.
  *  2. Paused connections collect bytes and parse nothing.
  *  3. A body never takes more than PROTO_PAYLOAD_MAX bytes: the rest is counted, not kept.
- *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows for ever.
+ *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows for
+ * ever.
  */
 #include "vmm/process/runtime_http.h"
 
