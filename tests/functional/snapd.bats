@@ -440,11 +440,12 @@ hidden_dev() {
 	publish other
 	stop_snapd
 	file=$SNAPD_DIR/state/functions/hello/versions/1/snapshot.qt
-	size=$(stat -c %s "$file")
 	# Data, all over the file: whichever page comes first is in a bad chunk.
-	for ((at = 65536; at < size - 65536; at += 1500)); do
-		printf 'X' | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
-	done
+	python3 -c 'import sys
+with open(sys.argv[1], "r+b") as file:
+    for at in range(65536, file.seek(0, 2) - 65536, 1500):
+        file.seek(at)
+        file.write(b"X")' "$file"
 	start_snapd
 	invoke hello --data '{}'
 	assert_output_has "500" "ServiceException" "hello/versions/1/snapshot.qt" "offset"
