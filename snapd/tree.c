@@ -13,8 +13,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/util.h"
 
-enum { DEPTH_MAX = 64 };
+/* What can be copied can be removed: a function's directory has its code some levels down. */
+enum { COPY_DEPTH_MAX = 64, REMOVE_DEPTH_MAX = COPY_DEPTH_MAX + 8 };
 
 static inline void cleanup_dir(DIR **dir)
 {
@@ -39,24 +41,46 @@ static bool is_dot(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-static int copy_file(int from, int to, const char *name, const struct stat *st)
+/** Copy to the end of the file, but no more than @left bytes, whatever its size was said to be. */
+static int copy_bytes(int in, int out, uint64_t *left)
 {
-	mode_t mode = st->st_mode & 0100 ? 0755 : 0644;
-	CLEANUP_FD int in = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	CLEANUP_FD int out = -1;
 	ssize_t n;
+	char more;
 
-	if (in < 0)
+	do {
+		n = sendfile(out, in, NULL, MIN(*left, 1u << 30)); /* between any file systems */
+		*left -= n > 0 ? (uint64_t)n : 0;
+	} while (n > 0 && *left);
+	if (n > 0)
+		n = read(in, &more, 1) ? -EFBIG : 0;
+	else if (n < 0)
+		n = -errno;
+	return (int)n;
+}
+
+static int copy_file(int from, int to, const char *name, uint64_t *left)
+{
+	/* O_NONBLOCK: somebody may have put a FIFO in the place of the file since it was looked at.
+	 */
+	CLEANUP_FD int in =
+		openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int out = -1;
+	struct stat st;
+	mode_t mode;
+	int ret;
+
+	if (in < 0 || fstat(in, &st))
 		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	mode = st.st_mode & 0100 ? 0755 : 0644;
 	out = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	if (out < 0)
 		return -errno;
-	do
-		n = sendfile(out, in, NULL, 1 << 30); /* between any two file systems */
-	while (n > 0);
-	if (n < 0 || fchmod(out, mode)) /* fchmod: whatever the umask is */
-		return -errno;
-	return 0;
+	ret = (uint64_t)st.st_size > *left ? -EFBIG : copy_bytes(in, out, left);
+	if (!ret && fchmod(out, mode)) /* whatever the umask is */
+		ret = -errno;
+	return ret;
 }
 
 static int copy_link(int from, int to, const char *name)
@@ -96,12 +120,7 @@ static int copy_entry(int from, int to, const char *name, uint64_t *left, int de
 		return copy_subdir(from, to, name, left, depth);
 	if (S_ISLNK(st.st_mode))
 		return copy_link(from, to, name);
-	if (!S_ISREG(st.st_mode))
-		return 0;
-	if ((uint64_t)st.st_size > *left)
-		return -EFBIG;
-	*left -= (uint64_t)st.st_size;
-	return copy_file(from, to, name, &st);
+	return S_ISREG(st.st_mode) ? copy_file(from, to, name, left) : 0;
 }
 
 static int copy_dir(int from, int to, uint64_t *left, int depth)
@@ -112,7 +131,7 @@ static int copy_dir(int from, int to, uint64_t *left, int depth)
 
 	if (!dir)
 		return -errno;
-	if (depth > DEPTH_MAX)
+	if (depth > COPY_DEPTH_MAX)
 		return -ELOOP;
 	while (!ret && (entry = readdir(dir)))
 		if (!is_dot(entry->d_name))
@@ -138,7 +157,7 @@ static int remove_entry(int dirfd, const char *name, int depth)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return -errno;
-	if (depth > DEPTH_MAX)
+	if (depth > REMOVE_DEPTH_MAX)
 		return -ELOOP;
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
