@@ -74,14 +74,38 @@ static size_t make_prefix(char *buf, size_t size, const char *tag)
 	return MIN(n, size - 1);
 }
 
+/** Lines that later ones of the same text would push out again are not worth the time: a guest can
+ * print a hundred thousand at once. Return: where the lines that will stay begin. */
+static size_t skip_pushed_out(const struct log_ring *ring, const char *text, size_t n,
+			      size_t prefix_bytes)
+{
+	size_t start = n, room = ring->size;
+
+	while (start) {
+		const char *end = start > 1 ? memrchr(text, '\n', start - 1) : NULL;
+		size_t begin = end ? (size_t)(end + 1 - text) : 0;
+		size_t line = start - begin - (text[start - 1] == '\n');
+		size_t takes = prefix_bytes + MIN(line, (size_t)LINE_MAX_BYTES) + 1;
+
+		if (takes > room)
+			break;
+		room -= takes;
+		start = begin;
+	}
+	return start;
+}
+
 void log_ring_add(struct log_ring *ring, const char *tag, const char *text, size_t n)
 {
 	char prefix[LINE_PREFIX_MAX];
-	size_t prefix_bytes;
+	size_t prefix_bytes, skip;
 
 	if (!ring || !n)
 		return;
 	prefix_bytes = make_prefix(prefix, sizeof(prefix), tag);
+	skip = skip_pushed_out(ring, text, n, prefix_bytes);
+	text += skip;
+	n -= skip;
 	while (n) {
 		const char *end = memchr(text, '\n', n);
 		size_t line = end ? (size_t)(end - text) : n;
