@@ -156,6 +156,13 @@ static void remove_if_dotted(int dirfd, const char *name, void *arg)
 		remove_leftover(dirfd, name);
 }
 
+/** Is a directory a half-made one? Only what certainly lacks @name is: after an error of the disk
+ * or for want of descriptors, nothing may be removed. */
+static bool lacks(int fd, const char *name)
+{
+	return faccessat(fd, name, F_OK, 0) && errno == ENOENT;
+}
+
 static void load_version(int dirfd, const char *name, void *arg)
 {
 	struct function *f = arg;
@@ -165,8 +172,11 @@ static void load_version(int dirfd, const char *name, void *arg)
 	struct version *v;
 	struct stat st;
 
-	if (fd < 0 || *end || !number || number > FUNCTION_VERSIONS_MAX ||
-	    faccessat(fd, "config.json", F_OK, 0) || faccessat(fd, STORE_SNAPSHOT_NAME, F_OK, 0)) {
+	if (fd < 0 || *end || !number || number > FUNCTION_VERSIONS_MAX) {
+		log_warn("store: %s/versions/%s is no version: left alone", f->name, name);
+		return;
+	}
+	if (lacks(fd, "config.json") || lacks(fd, STORE_SNAPSHOT_NAME)) {
 		remove_leftover(dirfd, name);
 		return;
 	}
@@ -190,8 +200,12 @@ static void load_function(int dirfd, const char *name, void *arg)
 	struct function *f;
 
 	(void)arg;
-	if (fd < 0 || !function_name_ok(name) || faccessat(fd, "config.json", F_OK, 0)) {
+	if (name[0] == '.' || (fd >= 0 && function_name_ok(name) && lacks(fd, "config.json"))) {
 		remove_leftover(dirfd, name);
+		return;
+	}
+	if (fd < 0 || !function_name_ok(name)) {
+		log_warn("store: functions/%s is no function: left alone", name);
 		return;
 	}
 	for_each_name(fd, remove_if_dotted, NULL);
@@ -387,11 +401,12 @@ int store_version_install(int dirfd, int tmp_fd, const char *settings_text)
 {
 	int ret = snapshot_file_install(dirfd, tmp_fd, STORE_SNAPSHOT_TMP, STORE_SNAPSHOT_NAME);
 
+	/* The code too is on disk before config.json makes a version of all this. */
+	if (!ret && syncfs(dirfd))
+		ret = -errno;
 	if (!ret)
 		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
 					0600);
-	if (!ret && syncfs(dirfd))
-		ret = -errno;
 	return ret;
 }
 

@@ -103,6 +103,26 @@ static void test_log_splits_and_cuts_lines(void **state)
 	log_ring_free(ring);
 }
 
+static void test_log_keeps_the_end_of_more_lines_than_it_has_room_for(void **state)
+{
+	enum { BYTES = 128 << 10 };
+	struct log_ring *ring = log_ring_new(BYTES);
+	CLEANUP_FREE char *lines = malloc(BYTES);
+	CLEANUP_FREE char *text = NULL;
+	size_t n;
+
+	(void)state;
+	memset(lines, '\n', BYTES);
+	memcpy(lines + BYTES - 6, "\nlast\n", 6);
+	log_ring_add(ring, "a", "first\n", 6);
+	log_ring_add(ring, "a", lines, BYTES); /* with the prefixes some 4 MiB */
+	assert_int_equal(log_ring_text(ring, &text, &n), 0);
+	assert_true(n > BYTES - 100 && n <= BYTES);
+	assert_memory_equal(text + n - 7, "a last\n", 7);
+	assert_null(memmem(text, n, "first", 5));
+	log_ring_free(ring);
+}
+
 /* ---- base64 ---------------------------------------------------------------------------------- */
 
 static void test_base64(void **state)
@@ -386,6 +406,7 @@ static void test_store_survives_and_cleans_up(void **state)
 	close(tmp_fd);
 	shell("mkdir -p %s/state/functions/.new-x/code %s/state/functions/four", dir, dir);
 	shell("touch %s/state/functions/one/versions/1/.snapshot.qt.tmp", dir);
+	shell("mkdir %s/state/functions/lost+found && touch %s/state/functions/README", dir, dir);
 
 	assert_int_equal(store_load(), 0);
 	f = functions_find("one");
@@ -398,6 +419,7 @@ static void test_store_survives_and_cleans_up(void **state)
 	assert_null(function_version(f, 2));
 	assert_int_equal(f->last_number, 1);
 	assert_ptr_equal(function_newest(f), function_version(f, 1));
+	shell("cd %s/state/functions && test -e lost+found && test -e README", dir);
 	shell("cd %s/state/functions && test ! -e .new-x && test ! -e four && "
 	      "test ! -e one/versions/2 && test ! -e one/versions/1/.snapshot.qt.tmp",
 	      dir);
@@ -452,6 +474,31 @@ static void test_tree_copy_is_bounded(void **state)
 	close(to);
 }
 
+static void test_what_can_be_created_can_be_removed(void **state)
+{
+	char path[200];
+	int depth = 0;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/deep-state", dir);
+	assert_int_equal(store_open(path), 0);
+	/* Deeper and deeper, until it is refused: then nothing is left of that, either. */
+	snprintf(path, sizeof(path), "%s/deep", dir);
+	shell("mkdir %s", path);
+	for (int ret = 0; !ret; depth++) {
+		ret = store_create("deep", "{\"Handler\": \"app.handler\"}", path);
+		if (ret)
+			assert_int_equal(ret, -ELOOP);
+		assert_int_equal(store_remove("deep"), 0);
+		shell("test -z \"$(ls -A %s/deep-state/functions)\"", dir);
+		if (depth > 100)
+			fail_msg("no limit");
+		shell("cd %s && mkdir up && mv deep up/d && mv up deep", dir);
+	}
+	assert_true(depth > 60);
+	store_close();
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -471,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_runs_join_neighbours_of_one_kind),
 		cmocka_unit_test(test_log_keeps_the_newest_whole_lines),
 		cmocka_unit_test(test_log_splits_and_cuts_lines),
+		cmocka_unit_test(test_log_keeps_the_end_of_more_lines_than_it_has_room_for),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_settings_are_checked),
 		cmocka_unit_test(test_names),
@@ -480,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_store_survives_and_cleans_up),
 		cmocka_unit_test(test_store_is_locked),
 		cmocka_unit_test(test_tree_copy_is_bounded),
+		cmocka_unit_test(test_what_can_be_created_can_be_removed),
 	};
 
 	return cmocka_run_group_tests_name("snapd_parts", tests, setup, teardown);
