@@ -35,7 +35,7 @@ struct resources {
 	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd, signal_fd;
 };
 
-static bool page_in_backlog;
+static bool backlog; /* work is left from this turn */
 
 /* ---- one turn of the loop -------------------------------------------------------------------- */
 
@@ -44,7 +44,8 @@ static void turn(void)
 	uint64_t now;
 
 	http_turn(); /* replies first: somebody waits for them */
-	page_in_backlog = page_in_work();
+	backlog = page_in_work();
+	backlog |= session_work();
 	now = clock_mono_ns();
 	session_check_deadlines(now);
 	scheduler_turn(now);
@@ -58,7 +59,7 @@ static uint64_t wait_ns(void)
 	uint64_t next = MIN(session_next_deadline_ns(), scheduler_next_ns());
 
 	next = MIN(next, shell_pool_next_ns());
-	if (page_in_backlog || next <= now)
+	if (backlog || next <= now)
 		return 0;
 	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
 }

@@ -40,6 +40,7 @@
  *  5. A page is marked resident only after its contents, verified by the chunk's checksum, are in
  *     the memfd completely.
  *  6. A chunk that cannot be read or verified fills nothing: every instance waiting for it ends.
+ *  7. One turn of the loop does a bounded amount of work, for each instance and for prefetching.
  */
 #include "snapd/page_in.h"
 
@@ -62,8 +63,10 @@ enum {
 	PREFETCH_IN_FLIGHT_MAX = 2,
 	PARKED_MAX = 1024,
 	MESSAGES_PER_READ = 16,
+	FAULT_READS_PER_TURN = 4,
 	CLUSTER_CHUNKS = 4, /* up to 256 KiB of memory around a fault */
 	WORK_CHUNKS_PER_TURN = 2,
+	ZEROS_PER_TURN = 64,
 	NONE = UINT16_MAX,
 };
 /** O_DIRECT wants offsets, lengths and buffers in multiples of this. */
@@ -74,8 +77,10 @@ enum {
 #define BUFFER_BYTES (READ_BYTES + 2 * READ_ALIGN)
 static_assert(SNAPSHOT_CHUNK_BYTES * 2 <= READ_BYTES, "a chunk fits a read");
 
+/** @unread: it has had more than a turn's share of faults. */
 struct client {
 	bool used;
+	bool unread;
 	uint32_t generation;
 	int uffd;
 	uint64_t ram_base;
@@ -115,6 +120,7 @@ static struct {
 	uint16_t starved;
 	struct page_read reads[READS_MAX];
 	unsigned reads_used, prefetch_used, prefetch_in_flight;
+	bool unread;				 /* one or more clients are */
 	struct template *prefetching[READS_MAX]; /* each holds a reference; NULL: free */
 	uint8_t *buffers;
 	uint8_t *bounce;
@@ -180,6 +186,7 @@ void page_in_attach(uint32_t client, int uffd, uint64_t ram_base)
 
 	assert(client < PAGE_IN_CLIENTS_MAX && !c->used);
 	c->used = true;
+	c->unread = false;
 	c->uffd = uffd;
 	c->ram_base = ram_base;
 	c->template = NULL;
@@ -544,23 +551,6 @@ static void on_read(const struct loop_event *event)
 	/* The rest is page_in_work()'s. */
 }
 
-bool page_in_work(void)
-{
-	unsigned budget = WORK_CHUNKS_PER_TURN;
-	bool more = false;
-
-	for (unsigned i = 0; page_in.reads_used && i < READS_MAX; i++) {
-		struct page_read *r = &page_in.reads[i];
-
-		while (budget && r->state == READ_LOADED) {
-			decode_next(r);
-			budget--;
-		}
-		more |= r->state == READ_LOADED;
-	}
-	return more;
-}
-
 /* ---- faults ---------------------------------------------------------------------------------- */
 
 /** A hole of the snapshot: fill it and the zeros around it, up to the next multiple of a chunk. */
@@ -645,46 +635,95 @@ static void on_message(uint32_t client, const struct uffd_msg *msg)
 	serve(client, (uint32_t)page);
 }
 
+/** The poll is edge-triggered: read until there is nothing, or later go on (page_in_work()). */
+static void read_faults(uint32_t client)
+{
+	struct client *c = &page_in.clients[client];
+	struct uffd_msg msgs[MESSAGES_PER_READ];
+	uint32_t generation = c->generation;
+	unsigned left = FAULT_READS_PER_TURN;
+	ssize_t n = 1;
+
+	c->unread = false;
+	while (left && (n = read(c->uffd, msgs, sizeof(msgs))) > 0) {
+		for (size_t i = 0; i < (size_t)n / sizeof(msgs[0]); i++) {
+			on_message(client, &msgs[i]);
+			if (!c->used || c->generation != generation)
+				return;
+		}
+		left--;
+	}
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		fail_client(client, "its userfaultfd cannot be read");
+		return;
+	}
+	c->unread = !left;
+	page_in.unread |= c->unread;
+}
+
 static void on_fault_event(const struct loop_event *event)
 {
 	struct client *c = &page_in.clients[event->slot];
-	struct uffd_msg msgs[MESSAGES_PER_READ];
 	uint32_t generation = c->generation;
-	ssize_t n = 0;
 
-	if (!c->used || c->generation != event->generation)
+	if (!c->used || generation != event->generation)
 		return;
-	/* The poll is edge-triggered: read until there is nothing. */
-	while (c->used && c->generation == generation) {
-		n = read(c->uffd, msgs, sizeof(msgs));
-		if (n <= 0)
-			break;
-		for (size_t i = 0; i < (size_t)n / sizeof(msgs[0]); i++)
-			if (c->used && c->generation == generation)
-				on_message(event->slot, &msgs[i]);
-	}
-	if (!c->used || c->generation != generation)
-		return;
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		fail_client(event->slot, "its userfaultfd cannot be read");
-	else if (!event->more)
+	read_faults(event->slot);
+	if (!event->more && c->used && c->generation == generation)
 		event_loop_poll(LOOP_FAULT, event->slot, generation, c->uffd);
+}
+
+static void read_unread_faults(void)
+{
+	page_in.unread = false;
+	for (uint32_t i = 0; i < PAGE_IN_CLIENTS_MAX; i++)
+		if (page_in.clients[i].used && page_in.clients[i].unread)
+			read_faults(i);
 }
 
 /* ---- prefetch -------------------------------------------------------------------------------- */
 
-/** Pages of zeros in the working set: nothing to read, but they must be there to be populated. */
-static void prefetch_zeros(struct template *t)
+/** Pages of zeros in the working set: nothing to read, but they must be there to be populated.
+ * Return: false when there are more than one turn's share. */
+static bool prefetch_zeros(struct template *t)
 {
 	const struct snapshot_ws_entry *ws;
+	unsigned left = ZEROS_PER_TURN;
 	size_t count = 0;
 
 	ws = snapshot_reader_working_set(t->file->reader, &count);
-	for (size_t i = 0; i < count; i++)
-		if (!template_has_page(t, ws[i].page) &&
-		    snapshot_reader_page_chunk(t->file->reader, ws[i].page) == SNAPSHOT_PAGE_ZERO &&
-		    template_fill_zero(t, ws[i].page, 1))
-			return; /* it will be tried again by a fault, which can report it */
+	for (; t->prefetch_zero < count; t->prefetch_zero++) {
+		uint32_t page = ws[t->prefetch_zero].page;
+
+		if (template_has_page(t, page) ||
+		    snapshot_reader_page_chunk(t->file->reader, page) != SNAPSHOT_PAGE_ZERO)
+			continue;
+		if (!left--)
+			return false;
+		if (template_fill_zero(t, page, 1))
+			return true; /* it will be tried again by a fault, which can report it */
+	}
+	return true;
+}
+
+/** What has been read is decoded: fill the zeros, and let go. Return: true when work is left. */
+static bool prefetch_finish(void)
+{
+	bool more = false;
+
+	for (unsigned i = 0; i < READS_MAX; i++) {
+		struct template *t = page_in.prefetching[i];
+
+		if (!t || t->reads || t->prefetch_next < t->prefetch_end)
+			continue;
+		if (!prefetch_zeros(t)) {
+			more = true;
+			continue;
+		}
+		page_in.prefetching[i] = NULL;
+		template_put(t);
+	}
+	return more;
 }
 
 static bool first_piece_in_flight(const struct template *t)
@@ -731,11 +770,6 @@ static void prefetch_continue(void)
 		while (t && t->prefetch_next < t->prefetch_end)
 			if (!prefetch_piece(t))
 				return;
-		if (t && !t->reads) {
-			prefetch_zeros(t);
-			page_in.prefetching[i] = NULL;
-			template_put(t);
-		}
 	}
 }
 
@@ -753,9 +787,33 @@ void page_in_prefetch(struct template *t, uint32_t client)
 		page_in.prefetching[i] = template_get(t);
 		t->prefetch_first = t->prefetch_next = first;
 		t->prefetch_end = first + count;
+		t->prefetch_zero = 0;
 		t->prefetch_client = client;
 		prefetch_continue();
 		event_loop_submit();
 		return;
 	}
+}
+
+/* ---- once per turn ----------------------------------------------------------------------------
+ */
+
+bool page_in_work(void)
+{
+	unsigned budget = WORK_CHUNKS_PER_TURN;
+	bool more = false;
+
+	if (page_in.unread)
+		read_unread_faults();
+	for (unsigned i = 0; page_in.reads_used && i < READS_MAX; i++) {
+		struct page_read *r = &page_in.reads[i];
+
+		while (budget && r->state == READ_LOADED) {
+			decode_next(r);
+			budget--;
+		}
+		more |= r->state == READ_LOADED;
+	}
+	more |= prefetch_finish();
+	return more || page_in.unread;
 }

@@ -45,8 +45,9 @@ struct page_in_account page_in_account(uint32_t client);
 /** page_in_prefetch() - start to read the working set of @t in file order, for @client. */
 void page_in_prefetch(struct template *t, uint32_t client);
 
-/** page_in_work() - once per turn of the loop: decode a part of what prefetching has read.
- * Return: true when there is more to do, so the loop should not sleep. */
+/** page_in_work() - once per turn of the loop: a part of what prefetching has to do, and faults
+ * that the turn before had no time for. Return: true when there is more to do, so the loop should
+ * not sleep. */
 bool page_in_work(void);
 
 /** page_in_reads() - reads in flight, of all templates. */

@@ -34,7 +34,8 @@
  *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to
  * the owner, once; elsewhere it is only logged.
  *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, ENDING is
- *     killed again.)
+ *     killed again until its process is gone.)
+ *  6. No instance is served for longer than MESSAGES_PER_TURN messages while others wait.
  */
 #include "snapd/session.h"
 
@@ -58,6 +59,7 @@
 
 #define SECONDS(n) ((uint64_t)(n)*NSEC_PER_SEC)
 
+enum { MESSAGES_PER_TURN = 16 };
 enum { SPAWN_TIMEOUT_S = 30, CAPTURE_TIMEOUT_S = 120, TRACE_TIMEOUT_S = 20, END_TIMEOUT_S = 10 };
 
 const char *const instance_state_names[] = {
@@ -114,9 +116,11 @@ static struct {
 	uint64_t next_deadline_ns;
 	uint64_t serial;
 	unsigned counts[INSTANCE_STATE_COUNT];
+	bool unread; /* one or more have more messages than a turn's share */
 	struct message message;
 } session;
 
+static bool receive_one(struct instance *inst);
 static void on_control(const struct loop_event *event);
 static void on_exited(const struct loop_event *event);
 static void on_page_in_failed(uint32_t client, const char *text);
@@ -235,12 +239,15 @@ static void on_exited(const struct loop_event *event)
 	if (event->res == -ECANCELED)
 		return;
 	if (inst->state != INSTANCE_ENDING) {
-		/* What it had to say may still be in the socket; its end will be seen there. */
-		on_control(&(struct loop_event){
-			.slot = event->slot, .generation = event->generation, .more = true});
+		/* What it had to say may still be in the socket, and its end will be seen there. It
+		 * says no more, so this ends. */
+		while (inst->control >= 0 && receive_one(inst))
+			;
 		if (inst->state != INSTANCE_ENDING)
 			session_stop(inst);
 	}
+	/* From here on its pidfd is the worker's to close: no deadline may use it. */
+	inst->deadline_ns = UINT64_MAX;
 	inst->reap = (struct work){.run = reap_run, .done = reap_done};
 	worker_queue(&inst->reap);
 }
@@ -377,8 +384,9 @@ static const void *map_payload(int fd, size_t n)
 	struct stat st;
 	void *map;
 
-	if (fstat(fd, &st) || (uint64_t)st.st_size < n || !n ||
-	    (fcntl(fd, F_GET_SEALS) & seals) != seals)
+	int has = fcntl(fd, F_GET_SEALS); /* -1: it is no memfd at all */
+
+	if (has < 0 || (has & seals) != seals || !n || fstat(fd, &st) || (uint64_t)st.st_size < n)
 		return NULL;
 	map = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
 	return map == MAP_FAILED ? NULL : map;
@@ -452,7 +460,7 @@ static void on_failed(struct instance *inst, const struct message *m)
 		.text = (const char *)m->u.bytes + sizeof(m->u.failed),
 		.text_bytes = m->n - sizeof(m->u.failed),
 	};
-	char text[384]; /* a template's name and some more */
+	char text[1024]; /* a template's name and a report */
 
 	if (m->n < sizeof(m->u.failed) || m->u.failed.reason < PROTO_FAILED_EXIT ||
 	    m->u.failed.reason > PROTO_FAILED_VMM) {
@@ -462,7 +470,7 @@ static void on_failed(struct instance *inst, const struct message *m)
 	if (failure.kind == PROTO_FAILED_VMM && inst->state == INSTANCE_RESTORING) {
 		failure.text_bytes =
 			(size_t)snprintf(text, sizeof(text), "%s: %.*s", inst->template->name,
-					 (int)MIN(failure.text_bytes, (size_t)200), failure.text);
+					 (int)MIN(failure.text_bytes, (size_t)800), failure.text);
 		failure.text = text;
 	}
 	fail(inst, &failure);
@@ -497,6 +505,20 @@ static void dispatch(struct instance *inst, struct message *m)
 	}
 }
 
+/** Act on what fdpass_recv() has returned. */
+static void on_received(struct instance *inst, struct message *m, ssize_t n)
+{
+	/* A message of no bytes looks like the end, and is none of ours either. */
+	if (n == 0 || n == -ECONNRESET) {
+		on_lost(inst);
+	} else if (n < (ssize_t)sizeof(m->u.h) || m->u.h.bytes != (uint32_t)n) {
+		breach(inst, "a message of the wrong length");
+	} else {
+		m->n = (size_t)n;
+		dispatch(inst, m);
+	}
+}
+
 /** Receive and act on one message. Return: false when there is none, or the instance has ended. */
 static bool receive_one(struct instance *inst)
 {
@@ -506,31 +528,42 @@ static bool receive_one(struct instance *inst)
 
 	if (n == -EAGAIN)
 		return false;
-	if (n == 0 || n == -ECONNRESET) {
-		on_lost(inst);
-		return false;
-	}
-	if (n < (ssize_t)sizeof(m->u.h) || m->u.h.bytes != (uint32_t)n) {
-		if (n > 0)
-			for (int i = 0; i < m->fd_count; i++)
-				cleanup_fd(&m->fds[i]);
-		breach(inst, "a message of the wrong length");
-		return false;
-	}
-	m->n = (size_t)n;
-	dispatch(inst, m);
-	for (int i = 0; i < m->fd_count; i++)
+	on_received(inst, m, n);
+	/* Whatever it was: descriptors that nobody took came with a message of any length. */
+	for (int i = 0; i < FDPASS_FDS_MAX; i++)
 		cleanup_fd(&m->fds[i]);
-	return true;
+	return inst->control >= 0;
+}
+
+/** The poll is edge-triggered: receive until there is nothing, or later go on (session_work()). */
+static void receive(struct instance *inst)
+{
+	unsigned left = MESSAGES_PER_TURN;
+
+	while (left && receive_one(inst))
+		left--;
+	inst->unread = !left;
+	session.unread |= inst->unread;
+}
+
+bool session_work(void)
+{
+	if (!session.unread)
+		return false;
+	session.unread = false;
+	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
+		if (session.table[i].unread && session.table[i].control >= 0)
+			receive(&session.table[i]);
+	return session.unread;
 }
 
 static void on_control(const struct loop_event *event)
 {
 	struct instance *inst = &session.table[event->slot];
 
-	/* The poll is edge-triggered: receive until there is nothing. */
-	while (inst->generation == event->generation && inst->control >= 0 && receive_one(inst))
-		;
+	if (inst->generation != event->generation || inst->control < 0)
+		return;
+	receive(inst);
 	if (!event->more && inst->generation == event->generation && inst->control >= 0)
 		event_loop_poll(LOOP_CONTROL, inst->slot, inst->generation, inst->control);
 }
@@ -736,7 +769,7 @@ static void on_deadline(struct instance *inst)
 		break;
 	case INSTANCE_SPAWNING:
 		/* The job may still be in the spawner's hands; only one that runs can be ended. */
-		if (inst->control >= 0)
+		if (inst->child.pid > 0)
 			breach(inst, "no HELLO: it did not start in time");
 		else
 			set_deadline(inst, clock_mono_ns() + SECONDS(SPAWN_TIMEOUT_S));

@@ -100,6 +100,7 @@ struct session_call {
  * @function, @version: what it runs; holds a reference to the function
  * @template: what its RAM is a private mapping of, or NULL; holds a reference
  * @deadline_ns: when it will be ended if nothing happens; UINT64_MAX: never
+ * @unread: its socket has had more than a turn's share of messages
  */
 struct instance {
 	enum instance_state state;
@@ -119,6 +120,7 @@ struct instance {
 	struct template *template;
 	char request_id[48];
 	uint64_t invocations;
+	bool unread;
 	bool single_use; /**< ends when it is idle: its start was forced, for measuring */
 	uint64_t spawned_ns, changed_ns;
 	struct sandbox_child child;
@@ -165,7 +167,8 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 int session_invoke(struct instance *inst, const struct session_call *call);
 /** session_capture() - READY to CAPTURING. @fd: empty file; @metadata: JSON. Return as above. */
 int session_capture(struct instance *inst, int fd, const char *metadata);
-/** session_trace() - IDLE to TRACING. Return: 0 or -errno; on error the instance stays IDLE. */
+/** session_trace() - IDLE to TRACING. Return: 0 or -errno; on error the instance is IDLE still, or
+ * ENDING when it does not read. */
 int session_trace(struct instance *inst);
 /** session_adopt() - before BOOT or RESTORE: whose code it will run. */
 void session_adopt(struct instance *inst, struct version *v, void *owner,
@@ -180,6 +183,9 @@ void session_end(struct instance *inst);
 /** session_stop() - the same, but an owner who waits for something is told (STOPPED). */
 void session_stop(struct instance *inst);
 
+/** session_work() - once per turn of the loop: messages that the turn before had no time for.
+ * Return: true when there may be more, so the loop should not sleep. */
+bool session_work(void);
 /** session_next_deadline_ns(), session_check_deadlines(): for the loop. */
 uint64_t session_next_deadline_ns(void);
 void session_check_deadlines(uint64_t now_ns);

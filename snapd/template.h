@@ -34,6 +34,7 @@ struct template_file {
  * @resident: one bit a page: the memfd has its contents
  * @prefetch_first, @prefetch_end: chunks of the hot extent; @prefetch_next: the first of them which
  *	is still to be asked for
+ * @prefetch_zero: entries of the working set before it are there, if they are zeros
  * @prefetch_client: the instance that set the prefetch off, for its account
  * @recording: write down in which order pages are asked for; bring in nothing else
  * @order: pages as they were asked for, while recording
@@ -51,6 +52,7 @@ struct template
 	struct template_file *next_file; /**< to take over when no read is in flight */
 	unsigned reads;			 /**< in flight */
 	uint32_t prefetch_first, prefetch_next, prefetch_end;
+	size_t prefetch_zero;
 	uint32_t prefetch_client;
 	bool recording;
 	uint32_t *order;

@@ -524,6 +524,47 @@ static void test_stranger_addresses_are_a_breach(void **state)
 	template_put(t);
 }
 
+/* ---- more at once than one turn takes -------------------------------------------------------- */
+
+enum { STORM_THREADS = 90 };
+
+struct storm_touch {
+	const volatile uint8_t *at;
+	pthread_t thread;
+};
+
+static void *storm_main(void *arg)
+{
+	const struct storm_touch *touch = arg;
+
+	return *touch->at ? arg : NULL;
+}
+
+static void test_a_storm_of_faults_is_served_in_turns(void **state)
+{
+	struct template *t = open_template("plain");
+	struct guest *g = guest_start(0, t);
+	struct storm_touch touches[STORM_THREADS];
+	uint64_t deadline = clock_mono_ns() + 60 * NSEC_PER_SEC;
+
+	(void)state;
+	for (int i = 0; i < STORM_THREADS; i++) { /* pages of zeros: served at once */
+		touches[i].at = g->ram + (size_t)i * 7 * PAGE_BYTES;
+		assert_int_equal(pthread_create(&touches[i].thread, NULL, storm_main, &touches[i]),
+				 0);
+	}
+	usleep(300000); /* until all of them wait */
+	assert_int_equal(event_loop_turn(10000000), 0);
+	assert_in_range(page_in_account(0).faults, 1, STORM_THREADS - 1);
+	while (page_in_account(0).faults < STORM_THREADS && clock_mono_ns() < deadline)
+		turn();
+	assert_int_equal(page_in_account(0).faults, STORM_THREADS);
+	for (int i = 0; i < STORM_THREADS; i++)
+		assert_int_equal(pthread_join(touches[i].thread, NULL), 0);
+	guest_free(g);
+	template_put(t);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -562,6 +603,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_chunk_ends_who_needs_it),
 		cmocka_unit_test(test_shortened_file_ends_who_needs_it),
 		cmocka_unit_test(test_stranger_addresses_are_a_breach),
+		cmocka_unit_test(test_a_storm_of_faults_is_served_in_turns),
 	};
 
 	return cmocka_run_group_tests_name("page_in", tests, setup, teardown);

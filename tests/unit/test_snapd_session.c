@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_snapd_session.c - instances whose vmm is hostile: this test is at the other end of their
+ * sockets, and a process that only waits is in the place of each vmm
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/io.h"
+#include "common/util.h"
+#include "snapd/event_loop.h"
+#include "snapd/session.h"
+#include "snapd/worker.h"
+
+enum { FLOOD_S = 4, PATIENCE_S = 2 };
+
+static int slash_fd = -1;
+static struct function *function;
+static int failed_kind;
+static unsigned results;
+
+/* ---- a vmm ----------------------------------------------------------------------------------- */
+
+static void on_shell(struct instance *inst)
+{
+	(void)inst;
+}
+
+static void on_gone(void)
+{
+}
+
+static void on_ready(struct instance *inst, const struct proto_ready *ready)
+{
+	const struct session_call call = {
+		"id", "arn", "", "", "{}", 2, 10 * NSEC_PER_SEC,
+	};
+
+	(void)ready;
+	assert_int_equal(session_invoke(inst, &call), 0);
+}
+
+static void on_result(struct instance *inst, const struct session_result *result)
+{
+	(void)inst;
+	(void)result;
+	results++;
+}
+
+static void on_failed(struct instance *inst, const struct session_failure *failure)
+{
+	(void)inst;
+	failed_kind = failure->kind;
+}
+
+static const struct session_events events = {
+	.ready = on_ready,
+	.result = on_result,
+	.failed = on_failed,
+};
+
+static void turn(void)
+{
+	uint64_t wait_ns = session_work() ? 0 : 5000000;
+
+	assert_int_equal(event_loop_turn(wait_ns), 0);
+}
+
+/** An instance in SPAWNING. @ret_vmm: its end of the socket. */
+static struct instance *spawn(int *ret_vmm)
+{
+	struct instance *inst = session_new();
+	int pair[2];
+	pid_t pid;
+
+	assert_non_null(inst);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	pid = fork();
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	inst->job.child.pid = pid;
+	inst->job.child.pidfd = pidfd_open(pid, 0);
+	session_spawned(inst, pair[0]);
+	*ret_vmm = pair[1];
+	return inst;
+}
+
+/** Send bytes, with @fd_count descriptors of no use. */
+static void say(int vmm, const void *data, size_t n, int fd_count)
+{
+	struct iovec iov = {(void *)(uintptr_t)data, n};
+	int fds[FDPASS_FDS_MAX] = {0};
+
+	for (int i = 0; i < fd_count; i++)
+		fds[i] = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(fdpass_send(vmm, &iov, 1, fds, fd_count), 0);
+	for (int i = 0; i < fd_count; i++)
+		close(fds[i]);
+}
+
+static void say_hello(int vmm)
+{
+	const struct proto_hello hello = {
+		.h = {PROTO_HELLO, sizeof(hello)},
+		.version = PROTO_VERSION,
+		.ram_base = 1 << 20,
+		.ram_bytes = 1 << 30,
+	};
+
+	say(vmm, &hello, sizeof(hello), 1);
+}
+
+static void wait_for(const struct instance *inst, enum instance_state state)
+{
+	uint64_t deadline = clock_mono_ns() + 10 * NSEC_PER_SEC;
+
+	while (inst->state != state) {
+		turn();
+		if (clock_mono_ns() > deadline)
+			fail_msg("the instance stays in state %s",
+				 instance_state_names[inst->state]);
+	}
+}
+
+static unsigned open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* ---- what it may send ------------------------------------------------------------------------ */
+
+static void test_wrong_messages_end_it_and_leak_nothing(void **state)
+{
+	static const struct {
+		uint32_t type, says, bytes;
+		int fds;
+	} messages[] = {
+		{0, 0, 0, 8},		/* nothing, with descriptors */
+		{PROTO_LOG, 4, 4, 8},	/* shorter than a header */
+		{PROTO_LOG, 20, 16, 3}, /* another length than it says */
+		{PROTO_LOG, 16, 16, 8}, /* before there is a function */
+		{99, 8, 8, 8},		/* of no kind */
+		{PROTO_BOOT, 8, 8, 0},	/* of the other side */
+		{PROTO_HELLO, 8, 8, 1}, /* too short */
+		{PROTO_READY, sizeof(struct proto_ready), sizeof(struct proto_ready), 1},
+		{PROTO_CAPTURED, sizeof(struct proto_captured), sizeof(struct proto_captured), 2},
+		{PROTO_RESULT, sizeof(struct proto_result), sizeof(struct proto_result), 1},
+		{PROTO_WORKING_SET, 16, 16, 1},
+		{PROTO_FAILED, 8, 8, 1},
+	};
+	unsigned before;
+
+	(void)state;
+	turn();
+	before = open_descriptors();
+	for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
+		uint32_t data[64] = {messages[i].type, messages[i].says};
+		struct instance *inst;
+		int vmm;
+
+		inst = spawn(&vmm);
+		say_hello(vmm);
+		wait_for(inst, INSTANCE_SHELL);
+		say(vmm, data, messages[i].bytes, messages[i].fds);
+		wait_for(inst, INSTANCE_FREE);
+		close(vmm);
+		if (open_descriptors() != before)
+			fail_msg("message %zu: %u descriptors are open, not %u", i,
+				 open_descriptors(), before);
+	}
+}
+
+struct flood {
+	int vmm;
+	atomic_bool stop;
+};
+
+static void *flood_main(void *arg)
+{
+	const struct proto_log log = {.h = {PROTO_LOG, sizeof(log)}, .stream = 1};
+	uint64_t end = clock_mono_ns() + FLOOD_S * NSEC_PER_SEC;
+	struct flood *flood = arg;
+
+	while (!flood->stop && clock_mono_ns() < end)
+		if (send(flood->vmm, &log, sizeof(log), MSG_NOSIGNAL) < 0)
+			break;
+	return NULL;
+}
+
+static void test_a_flood_of_messages_does_not_stop_the_others(void **state)
+{
+	uint64_t start = clock_mono_ns();
+	struct instance *noisy, *other;
+	struct flood floods[2] = {{.vmm = -1}};
+	pthread_t threads[2];
+	int vmm;
+
+	(void)state;
+	noisy = spawn(&floods[0].vmm);
+	floods[1].vmm = floods[0].vmm;
+	say_hello(floods[0].vmm);
+	wait_for(noisy, INSTANCE_SHELL);
+	session_adopt(noisy, &function->latest, NULL, &events);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, flood_main, &floods[i]), 0);
+	other = spawn(&vmm);
+	say_hello(vmm);
+	wait_for(other, INSTANCE_SHELL);
+	assert_true(clock_mono_ns() - start < PATIENCE_S * NSEC_PER_SEC);
+	assert_int_equal(noisy->state, INSTANCE_SHELL);
+	floods[0].stop = floods[1].stop = true;
+	session_end(noisy);
+	session_end(other);
+	wait_for(noisy, INSTANCE_FREE);
+	wait_for(other, INSTANCE_FREE);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	close(floods[0].vmm);
+	close(vmm);
+}
+
+/** Boot and invoke; the answer's payload is in @fd. */
+static void answer_with(int fd, uint32_t payload_bytes)
+{
+	static const char *const none[] = {NULL};
+	const struct proto_ready ready = {.h = {PROTO_READY, sizeof(ready)}};
+	const struct proto_result result = {
+		.h = {PROTO_RESULT, sizeof(result)},
+		.payload_bytes = payload_bytes,
+		.payload_fd = 1,
+	};
+	struct iovec iov = {(void *)(uintptr_t)&result, sizeof(result)};
+	struct instance *inst;
+	int vmm;
+
+	failed_kind = 0;
+	results = 0;
+	inst = spawn(&vmm);
+	say_hello(vmm);
+	wait_for(inst, INSTANCE_SHELL);
+	session_adopt(inst, &function->latest, NULL, &events);
+	assert_int_equal(session_boot(inst, none, none, 1 << 27, 1 << 24, 10 * NSEC_PER_SEC), 0);
+	say(vmm, &ready, sizeof(ready), 0);
+	wait_for(inst, INSTANCE_INVOKING);
+	assert_int_equal(fdpass_send(vmm, &iov, 1, &fd, 1), 0);
+	while (!results && !failed_kind)
+		turn();
+	if (inst->state != INSTANCE_ENDING)
+		session_end(inst);
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
+static void test_payloads_that_could_change_are_refused(void **state)
+{
+	int sealed = memfd_from_buffer("payload", "{}", 2);
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int event = eventfd(0, EFD_CLOEXEC);
+
+	(void)state;
+	answer_with(sealed, 2);
+	assert_int_equal(results, 1);
+	answer_with(sealed, 3);
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	answer_with(file, 2); /* has no seals: whoever may write it could cut it short */
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	answer_with(event, 2);
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	close(sealed);
+	close(file);
+	close(event);
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+static void test_a_slow_spawner_keeps_its_slot(void **state)
+{
+	struct instance *inst = session_new();
+
+	(void)state;
+	inst->control = dup(slash_fd); /* it has one as soon as the job is queued */
+	session_check_deadlines(clock_mono_ns() + 60 * NSEC_PER_SEC);
+	assert_int_equal(inst->state, INSTANCE_SPAWNING);
+	close(inst->control);
+	inst->control = -1;
+	session_spawn_failed(inst);
+}
+
+static void test_silence_is_ended(void **state)
+{
+	struct instance *inst;
+	int vmm;
+
+	(void)state;
+	inst = spawn(&vmm);
+	turn();
+	session_check_deadlines(clock_mono_ns() + 60 * NSEC_PER_SEC);
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
+static int setup(void **state)
+{
+	static const struct session_hooks hooks = {.shell = on_shell, .gone = on_gone};
+
+	(void)state;
+	slash_fd = open("/", O_PATH | O_CLOEXEC);
+	function = function_new("f");
+	if (event_loop_init()) {
+		print_message("io_uring: cannot be used here\n");
+		return -1;
+	}
+	function->latest.code_fd = dup(slash_fd);
+	return session_init(&hooks, slash_fd, slash_fd) || worker_init() ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	worker_finish();
+	session_finish();
+	page_in_finish();
+	event_loop_finish();
+	function_put(function);
+	close(slash_fd);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wrong_messages_end_it_and_leak_nothing),
+		cmocka_unit_test(test_a_flood_of_messages_does_not_stop_the_others),
+		cmocka_unit_test(test_payloads_that_could_change_are_refused),
+		cmocka_unit_test(test_a_slow_spawner_keeps_its_slot),
+		cmocka_unit_test(test_silence_is_ended),
+	};
+
+	return cmocka_run_group_tests_name("session", tests, setup, teardown);
+}
