@@ -17,7 +17,8 @@ SLOW=${SLOW:-1}
 
 # require_kvm - skip the test where /dev/kvm is not usable
 require_kvm() {
-	(exec 9<>/dev/kvm) 2>/dev/null || skip "KVM: /dev/kvm cannot be opened on this host"
+	{ [ -c /dev/kvm ] && (exec 9<>/dev/kvm) 2>/dev/null; } ||
+		skip "KVM: /dev/kvm cannot be opened on this host"
 }
 
 # require_root - skip the test where the jail cannot be set up
