@@ -105,8 +105,7 @@ int scheduler_ram_class(const struct function_settings *s)
 	return shell_pool_class((uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
 }
 
-/** A random (version 4) UUID. */
-static void make_request_id(char *buf)
+void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1])
 {
 	uint8_t b[16];
 
@@ -554,7 +553,11 @@ int scheduler_invoke(const struct invocation_request *request)
 			.function = function_get(request->version->function),
 			.created_ns = clock_mono_ns(),
 		};
-		make_request_id(inv->request_id);
+		if (request->request_id)
+			snprintf(inv->request_id, sizeof(inv->request_id), "%s",
+				 request->request_id);
+		else
+			scheduler_make_request_id(inv->request_id);
 		snprintf(inv->trace_id, sizeof(inv->trace_id), "%s", request->trace_id);
 		scheduler_stats.under_way++;
 		queue_push(inv);

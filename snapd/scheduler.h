@@ -51,6 +51,7 @@ struct invocation_request {
 	size_t payload_bytes;
 	const char *client_context; /**< "" for none */
 	const char *trace_id;	    /**< "" for none; copied */
+	const char *request_id;	    /**< of an event that is tried again; NULL: a new one; copied */
 	enum start_kind force;
 	bool keep; /**< a forced start's instance is kept for others afterwards */
 	invocation_done_fn done;
@@ -69,6 +70,8 @@ int scheduler_init(const struct scheduler_params *params);
  */
 int scheduler_invoke(const struct invocation_request *request);
 const char *invocation_request_id(const struct invocation *inv);
+/** scheduler_make_request_id() - a random (version 4) UUID into @buf. */
+void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1]);
 void *invocation_arg(const struct invocation *inv);
 
 /** scheduler_pump() - something has changed: start what waits, if it can be. */
