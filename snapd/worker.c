@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.c - one thread for what blocks: files, fsync, rewriting snapshots */
+/* worker.c - threads for what blocks: files, fsync, rewriting snapshots, the queue of events */
 #include "snapd/worker.h"
 
 #include <errno.h>
@@ -18,18 +18,17 @@ struct work_list {
 	struct work *first, *last;
 };
 
-static struct {
+/** struct worker - one thread. Its id is the slot of its completions. */
+struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct work_list queued, finished;
 	bool stop, started;
 	int event_fd;
-} worker = {
-	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.wake = PTHREAD_COND_INITIALIZER,
-	.event_fd = -1,
 };
+
+static struct worker workers[WORKER_COUNT];
 
 static void list_push(struct work_list *list, struct work *work)
 {
@@ -55,85 +54,113 @@ static struct work *list_pop(struct work_list *list)
 
 static void *worker_main(void *arg)
 {
+	struct worker *w = arg;
 	const uint64_t one = 1;
 
-	(void)arg;
-	pthread_mutex_lock(&worker.lock);
-	while (!worker.stop) {
-		struct work *work = list_pop(&worker.queued);
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop) {
+		struct work *work = list_pop(&w->queued);
 
 		if (!work) {
-			pthread_cond_wait(&worker.wake, &worker.lock);
+			pthread_cond_wait(&w->wake, &w->lock);
 			continue;
 		}
-		pthread_mutex_unlock(&worker.lock);
+		pthread_mutex_unlock(&w->lock);
 		work->run(work);
-		pthread_mutex_lock(&worker.lock);
-		list_push(&worker.finished, work);
-		if (write(worker.event_fd, &one, sizeof(one)) < 0)
+		pthread_mutex_lock(&w->lock);
+		list_push(&w->finished, work);
+		if (write(w->event_fd, &one, sizeof(one)) < 0)
 			log_error("worker: eventfd: %m");
 	}
-	pthread_mutex_unlock(&worker.lock);
+	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
 
 static void on_finished(const struct loop_event *event)
 {
+	struct worker *w = &workers[event->slot];
 	struct work *work;
 	uint64_t count;
 
-	if (read(worker.event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+	if (read(w->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("worker: eventfd: %m");
 	if (!event->more)
-		event_loop_poll(LOOP_WORKER, 0, 0, worker.event_fd);
+		event_loop_poll(LOOP_WORKER, event->slot, 0, w->event_fd);
 	for (;;) {
-		pthread_mutex_lock(&worker.lock);
-		work = list_pop(&worker.finished);
-		pthread_mutex_unlock(&worker.lock);
+		pthread_mutex_lock(&w->lock);
+		work = list_pop(&w->finished);
+		pthread_mutex_unlock(&w->lock);
 		if (!work)
 			break;
 		work->done(work);
 	}
 }
 
-int worker_init(void)
+static int worker_start(enum worker_id id)
 {
+	struct worker *w = &workers[id];
 	sigset_t all, old;
 	int ret;
 
-	worker.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (worker.event_fd < 0)
+	*w = (struct worker){
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.wake = PTHREAD_COND_INITIALIZER,
+		.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+	};
+	if (w->event_fd < 0)
 		return -errno;
 	/* Signals are the loop's. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&worker.thread, NULL, worker_main, NULL);
+	ret = -pthread_create(&w->thread, NULL, worker_main, w);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret)
+	if (ret) {
+		close(w->event_fd);
 		return ret;
-	worker.started = true;
-	event_loop_handle(LOOP_WORKER, on_finished);
-	event_loop_poll(LOOP_WORKER, 0, 0, worker.event_fd);
+	}
+	w->started = true;
+	event_loop_poll(LOOP_WORKER, id, 0, w->event_fd);
 	return 0;
+}
+
+int worker_init(void)
+{
+	int ret = 0;
+
+	event_loop_handle(LOOP_WORKER, on_finished);
+	for (int id = 0; id < WORKER_COUNT && !ret; id++)
+		ret = worker_start(id);
+	return ret;
+}
+
+void worker_queue_on(enum worker_id id, struct work *work)
+{
+	struct worker *w = &workers[id];
+
+	pthread_mutex_lock(&w->lock);
+	list_push(&w->queued, work);
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
 }
 
 void worker_queue(struct work *work)
 {
-	pthread_mutex_lock(&worker.lock);
-	list_push(&worker.queued, work);
-	pthread_cond_signal(&worker.wake);
-	pthread_mutex_unlock(&worker.lock);
+	worker_queue_on(WORKER_FILES, work);
 }
 
 void worker_finish(void)
 {
-	if (!worker.started)
-		return;
-	pthread_mutex_lock(&worker.lock);
-	worker.stop = true;
-	pthread_cond_signal(&worker.wake);
-	pthread_mutex_unlock(&worker.lock);
-	pthread_join(worker.thread, NULL);
-	close(worker.event_fd);
-	worker.started = false;
+	for (int id = 0; id < WORKER_COUNT; id++) {
+		struct worker *w = &workers[id];
+
+		if (!w->started)
+			continue;
+		pthread_mutex_lock(&w->lock);
+		w->stop = true;
+		pthread_cond_signal(&w->wake);
+		pthread_mutex_unlock(&w->lock);
+		pthread_join(w->thread, NULL);
+		close(w->event_fd);
+		w->started = false;
+	}
 }

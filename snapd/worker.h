@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.h - one thread for what blocks: files, fsync, rewriting snapshots */
+/* worker.h - threads for what blocks: files, fsync, rewriting snapshots, the queue of events */
 #ifndef QUICKTHAW_SNAPD_WORKER_H
 #define QUICKTHAW_SNAPD_WORKER_H
+
+/** Threads. What clients wait for has one of its own, for publishing takes seconds. */
+enum worker_id {
+	WORKER_FILES,  /**< worker_queue() */
+	WORKER_EVENTS, /**< commits accepted events */
+	WORKER_COUNT
+};
 
 /**
  * struct work - one job; embed it in a struct of your own, which stays valid until @done.
@@ -14,11 +21,13 @@ struct work {
 	struct work *next;
 };
 
-/** worker_init() - start the thread; completions arrive as LOOP_WORKER. Return: 0 or -errno. */
+/** worker_init() - start the threads; completions arrive as LOOP_WORKER. Return: 0 or -errno. */
 int worker_init(void);
 /** worker_queue() - jobs run one after the other, in order; never blocks. */
 void worker_queue(struct work *work);
-/** worker_finish() - end the thread after the job that it is at; what is queued is dropped. */
+/** worker_queue_on() - the same on another thread; threads know no order among them. */
+void worker_queue_on(enum worker_id id, struct work *work);
+/** worker_finish() - end each thread after the job that it is at; what is queued is dropped. */
 void worker_finish(void);
 
 #endif
