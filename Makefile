@@ -80,6 +80,8 @@ unit-tests: $(UNIT_TESTS:%=$(BUILD)/tests/%)
 	@:
 print-unit-tests:
 	@echo $(UNIT_TESTS)
+print-kvm-tests:
+	@echo $(KVM_TESTS)
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 	@:
 
@@ -97,7 +99,7 @@ test: ## build, run unit tests (also under ASan and UBSan) and functional tests
 	$(Q)scripts/setup build test
 	$(SUBMAKE) all unit-tests
 	$(SUBMAKE) asan-unit-tests
-	$(Q)HOST=$(HOST) UNIT_TESTS="$(UNIT_TESTS)" scripts/with-kvm --memory 4096 --timeout 3600 -- tests/run $(SUITES)
+	$(Q)HOST=$(HOST) UNIT_TESTS="$(UNIT_TESTS)" KVM_TESTS="$(KVM_TESTS)" tests/run $(SUITES)
 
 test-hwkvm: ## run the functional tests on the emulated hardware-KVM host
 	$(Q)scripts/setup build test hwkvm
@@ -177,5 +179,5 @@ help: ## this list
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 .PHONY: all asan asan-unit-tests bench check clean compile_commands.json demo distclean format format-check fuzz \
-	fuzzers help install lint print-unit-tests setup test test-hwkvm tsan unit-tests
+	fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:

@@ -23,6 +23,11 @@ setup() {
 	[ ! -e "$ROOT/build/hwkvm/initrd" ] || ln -s "$ROOT/build/hwkvm/initrd" "$HWKVM_DIR/"
 }
 
+# require_host_here - skip where this machine is no host itself: nothing can move from it to another
+require_host_here() {
+	[ -c /dev/kvm ] || skip "this machine has no virtual machines of its own that could move"
+}
+
 no_run_is_left() {
 	run compgen -G "$HWKVM_DIR/run.*"
 	assert_failure
@@ -150,7 +155,7 @@ write_move_scripts() {
 }
 
 @test "a snapshot made on this host is restored on hardware KVM, and the other way round" {
-	require_kvm
+	require_host_here
 	require_programs vmm
 	cd "$BATS_TEST_TMPDIR"
 	write_move_scripts
@@ -189,7 +194,7 @@ write_serve_script() {
 }
 
 @test "what snapd publishes on this host it restores on hardware KVM, and the other way round" {
-	require_kvm
+	require_host_here
 	require_root
 	require_programs snapd snapctl vmm
 	cd "$BATS_TEST_TMPDIR"
