@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.c - snapd's command line */
+/*
+ * options.c - snapd's settings: one table for the command line, the file and --help
+ *
+ * A setting is one line of the table. Its name is the long option and the key in the file; --help
+ * is printed from it, and tests hold docs/man/snapd.8 and examples/snapd.conf against it.
+ */
 #include "snapd/options.h"
 
+#include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -9,30 +16,47 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
+#include "common/util.h"
 
-static const char usage_text[] =
+enum { LINE_MAX_BYTES = 8192, HELP_INDENT = 24, HELP_WIDTH = 80, NAME_CHARS_MAX = 40 };
+
+#define FIELD(name) offsetof(struct options, name)
+
+static const struct option_info table[] = {
+	{"config", "FILE", OPTION_PATH, FIELD(config), NULL, 0, 0, NULL,
+	 "settings, one `key = value` a line; keys are the long options. What the command line "
+	 "says "
+	 "wins (default /etc/quickthaw/snapd.conf, if it is there)"},
+	{"state", "DIR", OPTION_PATH, FIELD(state), "/var/lib/quickthaw", 0, 0, NULL,
+	 "functions and their snapshots live here"},
+	{"socket", "PATH", OPTION_PATH, FIELD(socket), "/run/quickthaw/snapd.sock", 0, 0, NULL,
+	 "where to serve"},
+	{"vmm", "PATH", OPTION_PATH, FIELD(vmm), NULL, 0, 0, NULL,
+	 "the vmm program (default: beside snapd, or in ../libexec)"},
+	{"runtime-dir", "DIR", OPTION_PATH, FIELD(runtime_dir), NULL, 0, 0, NULL,
+	 "the guests' /var/runtime, with bootstrap.py (default: ../share/quickthaw, or guest/ of a "
+	 "source tree)"},
+	{"shells", "N", OPTION_NUMBER, FIELD(shells), "4", 1, 64, NULL,
+	 "microVMs to keep ready: more serve bursts better and take about 2 MiB each"},
+	{"keep-warm", "SECONDS", OPTION_NUMBER, FIELD(keep_warm_s), "60", 0, 86400, NULL,
+	 "how long an idle instance is kept for the next invocation; 0: every invocation restores"},
+	{"init-timeout", "SECONDS", OPTION_NUMBER, FIELD(init_timeout_s), "60", 1, 3600, NULL,
+	 "how long a runtime may take to start"},
+	{"cpu-baseline", "B", OPTION_CHOICE, FIELD(cpu_baseline), "host", 0, 0, "host|x86-64-v3",
+	 "limit what functions may use of the CPU, so that what is published here can be restored "
+	 "on other CPUs, too"},
+};
+
+static const char usage_head[] =
 	"Usage: snapd [OPTION]...\n"
 	"\n"
 	"Serve functions: boot each once, capture it, and restore it for every invocation.\n"
 	"The API is AWS Lambda's, on a unix socket; snapctl speaks it, and so do AWS SDKs.\n"
-	"\n"
-	"  --state DIR           functions and their snapshots live here\n"
-	"                        (default /var/lib/quickthaw)\n"
-	"  --socket PATH         where to serve (default /run/quickthaw/snapd.sock)\n"
-	"  --vmm PATH            the vmm program (default: beside snapd, or in ../libexec)\n"
-	"  --runtime-dir DIR     the guests' /var/runtime, with bootstrap.py\n"
-	"                        (default: ../share/quickthaw, or guest/ of a source tree)\n"
-	"  --shells N            microVMs to keep ready, 1 to 64 (default 4): more serve\n"
-	"                        bursts better and take about 2 MiB each\n"
-	"  --keep-warm SECONDS   how long an idle instance is kept for the next invocation\n"
-	"                        (default 60; 0: every invocation restores)\n"
-	"  --init-timeout SECONDS\n"
-	"                        how long a runtime may take to start (default 60)\n"
-	"  --cpu-baseline B      host (default) or x86-64-v3: limit what functions may use\n"
-	"                        of the CPU, so that what is published here can be restored\n"
-	"                        on other CPUs, too\n"
-	"  -h, --help            this text\n"
+	"\n";
+
+static const char usage_tail[] =
 	"\n"
 	"Environment: QUICKTHAW_LOG=error|warn|info|debug (default info).\n"
 	"snapd needs root: every guest lives in a jail of its own (namespaces, no\n"
@@ -45,78 +69,369 @@ static const char usage_text[] =
 	"  snapctl deploy hello --dir examples/hello-python --publish\n"
 	"  snapctl invoke hello '{\"name\": \"you\"}'\n";
 
-static const struct option long_options[] = {
-	{"state", required_argument, NULL, 's'},
-	{"socket", required_argument, NULL, 'S'},
-	{"vmm", required_argument, NULL, 'v'},
-	{"runtime-dir", required_argument, NULL, 'r'},
-	{"shells", required_argument, NULL, 'n'},
-	{"keep-warm", required_argument, NULL, 'k'},
-	{"init-timeout", required_argument, NULL, 'i'},
-	{"cpu-baseline", required_argument, NULL, 'b'},
-	{"help", no_argument, NULL, 'h'},
-	{0},
-};
-
-static void set_path(char *to, const char *option, const char *path)
+const struct option_info *options_table(size_t *ret_count)
 {
-	if (!*path || snprintf(to, PATH_MAX, "%s", path) >= PATH_MAX)
-		die("--%s: give a path", option);
+	*ret_count = ARRAY_SIZE(table);
+	return table;
 }
 
-static unsigned parse_number(const char *option, const char *text, unsigned min, unsigned max)
+/* ---- one setting ----------------------------------------------------------------------------- */
+
+static bool set_path(char *to, const char *text)
+{
+	return *text && snprintf(to, PATH_MAX, "%s", text) < PATH_MAX;
+}
+
+static bool set_number(unsigned *to, const struct option_info *info, const char *text)
 {
 	char *end;
 	unsigned long v;
 
 	errno = 0;
-	v = strtoul(text, &end, 10);
-	if (errno || end == text || *end || v < min || v > max || *text == '-')
-		die("--%s %s: give a number from %u to %u", option, text, min, max);
-	return (unsigned)v;
+	v = strtoul(text, &end, info->type == OPTION_OCTAL ? 8 : 10);
+	if (errno || !isdigit((unsigned char)*text) || *end || v < info->min || v > info->max)
+		return false;
+	*to = (unsigned)v;
+	return true;
 }
 
-static const char *parse_baseline(const char *name)
+/** @ret points into the table: choices are few and live for ever. */
+static bool set_choice(const char **ret, const struct option_info *info, const char *text)
 {
-	if (strcmp(name, "host") && strcmp(name, "x86-64-v3"))
-		die("--cpu-baseline %s: give host or x86-64-v3", name);
-	return name;
-}
+	const char *at = info->choices;
+	size_t n = strlen(text);
 
-static void parse_option(struct options *o, int c)
-{
-	switch (c) {
-	case 's':
-		set_path(o->state, "state", optarg);
-		break;
-	case 'S':
-		set_path(o->socket, "socket", optarg);
-		break;
-	case 'v':
-		set_path(o->vmm, "vmm", optarg);
-		break;
-	case 'r':
-		set_path(o->runtime_dir, "runtime-dir", optarg);
-		break;
-	case 'n':
-		o->shells = parse_number("shells", optarg, 1, 64);
-		break;
-	case 'k':
-		o->keep_warm_s = parse_number("keep-warm", optarg, 0, 86400);
-		break;
-	case 'i':
-		o->init_timeout_s = parse_number("init-timeout", optarg, 1, 3600);
-		break;
-	case 'b':
-		o->cpu_baseline = parse_baseline(optarg);
-		break;
-	case 'h':
-		fputs(usage_text, stdout);
-		exit(0);
-	default:
-		fprintf(stderr, "Try 'snapd --help'.\n");
-		exit(2);
+	while (at) {
+		const char *end = strchr(at, '|');
+		size_t length = end ? (size_t)(end - at) : strlen(at);
+
+		if (length == n && !memcmp(at, text, n)) {
+			*ret = strndup(at, n);
+			return *ret;
+		}
+		at = end ? end + 1 : NULL;
 	}
+	return false;
+}
+
+static bool set_flag(bool *to, const char *text)
+{
+	*to = !strcmp(text, "yes");
+	return *to || !strcmp(text, "no");
+}
+
+static bool set_text(const char **to, const char *text)
+{
+	*to = strdup(text);
+	return *to;
+}
+
+static bool add_item(struct option_list *list, const char *text)
+{
+	if (!*text || list->count == OPTION_LIST_MAX)
+		return false;
+	return set_text(&list->items[list->count++], text);
+}
+
+static void explain(const struct option_info *info, const char *text, char *error)
+{
+	switch (info->type) {
+	case OPTION_NUMBER:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s %s: give a number from %u to %u", info->name,
+			 text, info->min, info->max);
+		break;
+	case OPTION_OCTAL:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s %s: give an octal number from %o to %o",
+			 info->name, text, info->min, info->max);
+		break;
+	case OPTION_CHOICE:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s %s: give one of %s", info->name, text,
+			 info->choices);
+		break;
+	case OPTION_FLAG:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s %s: give yes or no", info->name, text);
+		break;
+	case OPTION_LIST:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s %s: give one each time, %d at most",
+			 info->name, text, OPTION_LIST_MAX);
+		break;
+	default:
+		snprintf(error, OPTIONS_ERROR_MAX, "%s: give a %s", info->name,
+			 info->type == OPTION_PATH ? "path" : "value");
+	}
+}
+
+bool options_set(struct options *o, const struct option_info *info, const char *text,
+		 char error[OPTIONS_ERROR_MAX])
+{
+	void *field = (char *)o + info->offset;
+	bool ok = false;
+
+	switch (info->type) {
+	case OPTION_PATH:
+		ok = set_path(field, text);
+		break;
+	case OPTION_NUMBER:
+	case OPTION_OCTAL:
+		ok = set_number(field, info, text);
+		break;
+	case OPTION_CHOICE:
+		ok = set_choice(field, info, text);
+		break;
+	case OPTION_TEXT:
+		ok = set_text(field, text);
+		break;
+	case OPTION_FLAG:
+		ok = set_flag(field, text);
+		break;
+	case OPTION_LIST:
+		ok = add_item(field, text);
+		break;
+	}
+	if (!ok)
+		explain(info, text, error);
+	return ok;
+}
+
+void options_default(struct options *o)
+{
+	char error[OPTIONS_ERROR_MAX];
+
+	memset(o, 0, sizeof(*o));
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		bool ok = !table[i].initial || options_set(o, &table[i], table[i].initial, error);
+
+		assert(ok); /* the table holds against itself */
+		(void)ok;
+	}
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+static const struct option_info *find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (!strcmp(table[i].name, name))
+			return &table[i];
+	return NULL;
+}
+
+/** How many letters have to be put in, taken out or changed to make @b of @a (Levenshtein). */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[NAME_CHARS_MAX + 1], n = (unsigned)strlen(b);
+
+	assert(n <= NAME_CHARS_MAX);
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned i = 1; a[i - 1]; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (unsigned j = 1; j <= n; j++) {
+			unsigned above = row[j];
+			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+			unsigned add = MIN(above, row[j - 1]) + 1;
+
+			row[j] = MIN(add, change);
+			diagonal = above;
+		}
+	}
+	return row[n];
+}
+
+static const char *nearest(const char *name)
+{
+	const char *best = table[0].name;
+	unsigned least = UINT_MAX;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		unsigned d = distance(name, table[i].name);
+
+		if (d < least) {
+			least = d;
+			best = table[i].name;
+		}
+	}
+	return best;
+}
+
+/** Cut white space off both ends, in place. */
+static char *trim(char *text)
+{
+	size_t n;
+
+	while (isspace((unsigned char)*text))
+		text++;
+	n = strlen(text);
+	while (n && isspace((unsigned char)text[n - 1]))
+		text[--n] = '\0';
+	return text;
+}
+
+static bool read_line(struct options *o, char *line, char error[OPTIONS_ERROR_MAX])
+{
+	const struct option_info *info;
+	char *value, *key = trim(line);
+
+	if (!*key || *key == '#')
+		return true;
+	value = strchr(key, '=');
+	if (!value) {
+		snprintf(error, OPTIONS_ERROR_MAX, "%.60s: a line is `key = value`", key);
+		return false;
+	}
+	*value++ = '\0';
+	key = trim(key);
+	info = find(key);
+	if (!info || info->offset == FIELD(config)) {
+		snprintf(error, OPTIONS_ERROR_MAX, "unknown key '%.60s': did you mean '%s'?", key,
+			 nearest(key));
+		return false;
+	}
+	return options_set(o, info, trim(value), error);
+}
+
+bool options_read_file(struct options *o, const char *path, char error[OPTIONS_ERROR_MAX])
+{
+	CLEANUP_FILE FILE *f = fopen(path, "re");
+	char line[LINE_MAX_BYTES], why[OPTIONS_ERROR_MAX];
+	unsigned number = 0;
+
+	if (!f) {
+		snprintf(error, OPTIONS_ERROR_MAX, "%.300s: %m", path);
+		return false;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		bool whole = strchr(line, '\n') || feof(f);
+
+		number++;
+		if (whole && read_line(o, line, why))
+			continue;
+		snprintf(error, OPTIONS_ERROR_MAX, "%.120s:%u: %.350s", path, number,
+			 whole ? why : "the line is too long");
+		return false;
+	}
+	return true;
+}
+
+/* ---- the command line ------------------------------------------------------------------------ */
+
+/** One paragraph, from column HELP_INDENT on; @used columns of the first line are taken. */
+static void print_paragraph(const char *text, int used)
+{
+	while (*text) {
+		int room = HELP_WIDTH - HELP_INDENT, n = (int)strlen(text);
+
+		if (n > room) {
+			n = room;
+			while (n && text[n] != ' ')
+				n--;
+		}
+		printf("%*s%.*s\n", HELP_INDENT - used, "", n, text);
+		text += n;
+		text += *text == ' ';
+		used = 0;
+	}
+}
+
+/** What values there are, and which it has where nobody says one. */
+static void describe_values(const struct option_info *info, char *to, size_t n)
+{
+	if (info->type == OPTION_NUMBER)
+		snprintf(to, n, " (%u to %u; default %s)", info->min, info->max, info->initial);
+	else if (info->type == OPTION_CHOICE)
+		snprintf(to, n, " (%s; default %s)", info->choices, info->initial);
+	else if (info->initial && info->type != OPTION_FLAG)
+		snprintf(to, n, " (default %s)", info->initial);
+	else
+		*to = '\0';
+}
+
+static void print_option(const struct option_info *info)
+{
+	char text[1024], values[PATH_MAX];
+	int used;
+
+	describe_values(info, values, sizeof(values));
+	snprintf(text, sizeof(text), "%s%.200s", info->help, values);
+	used = printf("  --%s%s%s", info->name, info->argument ? " " : "",
+		      info->argument ? info->argument : "");
+	if (used > HELP_INDENT - 2) {
+		printf("\n");
+		used = 0;
+	}
+	print_paragraph(text, used);
+}
+
+static void print_help(void)
+{
+	fputs(usage_head, stdout);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		print_option(&table[i]);
+	printf("  -h, --help            this text\n");
+	fputs(usage_tail, stdout);
+}
+
+/** What getopt wants to know, made from the table; a long option's value is its index. */
+static const struct option *long_options(void)
+{
+	static struct option list[ARRAY_SIZE(table) + 2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		list[i] = (struct option){table[i].name,
+					  table[i].argument ? required_argument : no_argument, NULL,
+					  (int)i};
+	list[ARRAY_SIZE(table)] = (struct option){"help", no_argument, NULL, 'h' << 8};
+	return list;
+}
+
+/** A list of the command line stands in the place of the file's, not behind it. */
+static void forget_list(struct options *o, const struct option_info *info, bool *seen)
+{
+	if (info->type == OPTION_LIST && !*seen)
+		((struct option_list *)(void *)((char *)o + info->offset))->count = 0;
+	*seen = true;
+}
+
+/** @only_config: look for --config and --help, the rest comes when the file was read. */
+static void parse_line(struct options *o, int argc, char **argv, bool only_config)
+{
+	bool seen[ARRAY_SIZE(table)] = {false};
+	char error[OPTIONS_ERROR_MAX];
+	int c;
+
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "h", long_options(), NULL)) != -1) {
+		const struct option_info *info;
+
+		if (c == 'h' || c == 'h' << 8) {
+			print_help();
+			exit(0);
+		}
+		if (c == '?') {
+			fprintf(stderr, "Try 'snapd --help'.\n");
+			exit(2);
+		}
+		info = &table[c];
+		if (only_config && info->offset != FIELD(config))
+			continue;
+		forget_list(o, info, &seen[c]);
+		if (!options_set(o, info, info->argument ? optarg : "yes", error))
+			die("--%s", error);
+	}
+	if (optind < argc)
+		die("%s: snapd takes options only; try --help", argv[optind]);
+}
+
+static void read_config(struct options *o)
+{
+	char error[OPTIONS_ERROR_MAX];
+
+	if (!*o->config && access(OPTIONS_FILE, F_OK))
+		return;
+	if (!options_read_file(o, *o->config ? o->config : OPTIONS_FILE, error))
+		die("%s", error);
 }
 
 /** The first of two places, relative to snapd itself, where @probe can be read. */
@@ -143,20 +458,10 @@ static void find_beside(char *ret, const char *first, const char *second, const 
 
 void options_parse(struct options *o, int argc, char **argv)
 {
-	int c;
-
-	*o = (struct options){
-		.state = "/var/lib/quickthaw",
-		.socket = "/run/quickthaw/snapd.sock",
-		.shells = 4,
-		.keep_warm_s = 60,
-		.init_timeout_s = 60,
-		.cpu_baseline = "host",
-	};
-	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1)
-		parse_option(o, c);
-	if (optind < argc)
-		die("%s: snapd takes options only; try --help", argv[optind]);
+	options_default(o);
+	parse_line(o, argc, argv, true);
+	read_config(o);
+	parse_line(o, argc, argv, false);
 	if (!*o->vmm)
 		find_beside(o->vmm, "vmm", "../libexec/quickthaw/vmm", "");
 	if (!*o->runtime_dir)

@@ -1,11 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.h - snapd's command line */
+/* options.h - snapd's settings: one table for the command line, the file and --help */
 #ifndef QUICKTHAW_SNAPD_OPTIONS_H
 #define QUICKTHAW_SNAPD_OPTIONS_H
 
 #include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OPTIONS_FILE "/etc/quickthaw/snapd.conf"
+
+enum { OPTION_LIST_MAX = 16 };
+
+/** struct option_list - a setting that may be given several times; the strings live for ever. */
+struct option_list {
+	const char *items[OPTION_LIST_MAX];
+	unsigned count;
+};
 
 struct options {
+	char config[PATH_MAX];
 	char state[PATH_MAX];
 	char socket[PATH_MAX];
 	char vmm[PATH_MAX];
@@ -16,7 +29,54 @@ struct options {
 	unsigned init_timeout_s;
 };
 
-/** options_parse() - exits 0 after --help and 2 after a mistake, with a message. */
+/** How a setting's text becomes a field of struct options. */
+enum option_type {
+	OPTION_PATH,   /**< char[PATH_MAX], not empty */
+	OPTION_NUMBER, /**< unsigned, from min to max */
+	OPTION_OCTAL,  /**< the same in octal, for modes of files */
+	OPTION_CHOICE, /**< const char *: one of `choices` */
+	OPTION_TEXT,   /**< const char * */
+	OPTION_FLAG,   /**< bool: no argument on the command line, yes or no in the file */
+	OPTION_LIST,   /**< struct option_list: each time adds one */
+};
+
+/**
+ * struct option_info - one setting. `name` is its long option and its key in the file.
+ * @argument: what --help calls its value; NULL for a flag
+ * @initial: its value where nobody says one, as text; NULL: none
+ * @choices: separated by '|'
+ * @help: one paragraph; --help breaks its lines
+ */
+struct option_info {
+	const char *name, *argument;
+	enum option_type type;
+	size_t offset;
+	const char *initial;
+	unsigned min, max;
+	const char *choices;
+	const char *help;
+};
+
+/** options_table() - all settings, in the order of --help. */
+const struct option_info *options_table(size_t *ret_count);
+
+enum { OPTIONS_ERROR_MAX = 512 };
+
+/**
+ * options_default() - every setting as if nobody had said anything.
+ * options_set() - one setting from text. Return: false with a message in @error.
+ * options_read_file() - `key = value` lines of a file. Return: false with a message, which begins
+ * with FILE:LINE.
+ */
+void options_default(struct options *o);
+bool options_set(struct options *o, const struct option_info *info, const char *text,
+		 char error[OPTIONS_ERROR_MAX]);
+bool options_read_file(struct options *o, const char *path, char error[OPTIONS_ERROR_MAX]);
+
+/**
+ * options_parse() - the defaults, then the file, then the command line, which wins.
+ * Exits 0 after --help and 2 after a mistake, with a message.
+ */
 void options_parse(struct options *o, int argc, char **argv);
 
 #endif

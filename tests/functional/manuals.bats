@@ -45,7 +45,10 @@ accepted_by() {
 	local files
 	case $1 in
 	vmm) files=$ROOT/vmm/main.c ;;
-	snapd) files=$ROOT/snapd/options.c ;;
+	snapd) # its table makes --help too; examples/snapd.conf has all of its keys (test_config)
+		sed -n 's/^#\([a-z-]*\) =.*/--\1/p' "$ROOT/examples/snapd.conf" | sort -u
+		return
+		;;
 	snapctl) files=$(echo "$ROOT"/snapd/snapctl/*.[ch]) ;;
 	snapshot) files=$(grep -l getopt_long "$ROOT"/snapshot-format/*.c) ;;
 	bench) files=$ROOT/bench/main.c ;;
@@ -98,4 +101,11 @@ accepted_by() {
 		assert_success
 		assert_equal "$output" ""
 	done
+}
+
+@test "a mistake in snapd's configuration file is named with its line" {
+	printf 'keep-warm = 5\nkeep-worm = 5\n' >"$BATS_TEST_TMPDIR/snapd.conf"
+	run "$BIN/snapd" --config "$BATS_TEST_TMPDIR/snapd.conf"
+	assert_failure 2
+	assert_output_has "$BATS_TEST_TMPDIR/snapd.conf:2: unknown key 'keep-worm': did you mean 'keep-warm'?"
 }
