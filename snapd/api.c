@@ -10,6 +10,7 @@
 #include "common/util.h"
 
 #define LAMBDA_PREFIX	 "/2015-03-31/functions"
+#define LAYER_PREFIX	 "/2018-10-31/layers"
 #define QUICKTHAW_PREFIX "/quickthaw/v1"
 
 /** struct target - what the path says: /functions/NAME[:QUALIFIER]/ACTION */
@@ -221,11 +222,26 @@ static void route_quickthaw(struct http_request *r, const char *rest)
 	}
 }
 
+/** Who may bring code along: CreateFunction, UpdateFunctionCode, PublishLayerVersion. */
+size_t api_body_max(const char *method, const char *path)
+{
+	size_t n = strlen(path), code = strlen("/code");
+	bool create = !strcmp(method, "POST") && !strcmp(path, LAMBDA_PREFIX);
+	bool update = !strcmp(method, "PUT") && n > code && !strcmp(path + n - code, "/code");
+	bool layer = !strcmp(method, "POST") && !strncmp(path, LAYER_PREFIX, strlen(LAYER_PREFIX));
+
+	return create || update || layer ? HTTP_UPLOAD_MAX : HTTP_BODY_MAX;
+}
+
 void api_route(struct http_request *r)
 {
 	if (r->too_large)
 		http_reply_error(r, 413, "RequestTooLargeException",
-				 "the request must be smaller than %u bytes", HTTP_BODY_MAX);
+				 "Request must be smaller than %zu bytes for this operation",
+				 r->body_max);
+	else if (r->too_many)
+		http_reply_error(r, 429, "TooManyRequestsException",
+				 "%u uploads are under way: try again later", HTTP_UPLOADS_MAX);
 	else if (!strncmp(r->path, LAMBDA_PREFIX, strlen(LAMBDA_PREFIX)))
 		route_lambda(r, r->path + strlen(LAMBDA_PREFIX));
 	else if (!strncmp(r->path, QUICKTHAW_PREFIX, strlen(QUICKTHAW_PREFIX)))

@@ -8,6 +8,8 @@
 
 /** api_route() - an http_router: find the handler of a request. */
 void api_route(struct http_request *r);
+/** api_body_max() - for http_limit_bodies(). */
+size_t api_body_max(const char *method, const char *path);
 
 /* Handlers by topic. */
 void api_function_create(struct http_request *r);

@@ -29,6 +29,8 @@ enum { BACKLOG = 512, CONNECTIONS_MAX = 1024, CONNECTION_MEMORY = 16 << 10, IDLE
 static struct {
 	struct MHD_Daemon *daemon;
 	http_router router;
+	size_t (*body_max)(const char *method, const char *path);
+	unsigned uploads;
 	struct sockaddr_un address;
 	int epoll_fd;
 	bool due;   /* MHD_run() has something to do */
@@ -49,6 +51,7 @@ static struct http_request *request_new(struct MHD_Connection *connection, const
 	r->method = method;
 	if (snprintf(r->path, sizeof(r->path), "%s", url) >= (int)sizeof(r->path))
 		r->path[0] = '\0'; /* no route */
+	r->body_max = http.body_max ? http.body_max(method, r->path) : HTTP_BODY_MAX;
 	return r;
 }
 
@@ -56,8 +59,26 @@ static void request_free(struct http_request *r)
 {
 	if (r->response)
 		MHD_destroy_response(r->response);
+	http.uploads -= r->upload;
 	free(r->body);
 	free(r);
+}
+
+static void drop_body(struct http_request *r)
+{
+	free(r->body);
+	r->body = NULL;
+	r->body_bytes = r->body_size = 0;
+}
+
+/** A body becomes an upload: few of them have room in memory at a time. */
+static bool may_upload(struct http_request *r)
+{
+	if (!r->upload && http.uploads < HTTP_UPLOADS_MAX) {
+		r->upload = true;
+		http.uploads++;
+	}
+	return r->upload;
 }
 
 /** Return: false without memory. */
@@ -66,11 +87,11 @@ static bool append_body(struct http_request *r, const char *data, size_t n)
 	size_t size = r->body_size ? r->body_size : 4096;
 	char *body;
 
-	if (r->too_large || n > HTTP_BODY_MAX - r->body_bytes) {
-		r->too_large = true;
-		free(r->body);
-		r->body = NULL;
-		r->body_bytes = r->body_size = 0;
+	r->too_large |= n > r->body_max - r->body_bytes;
+	if (!r->too_large && n + r->body_bytes > HTTP_BODY_MAX)
+		r->too_many |= !may_upload(r);
+	if (r->too_large || r->too_many) {
+		drop_body(r);
 		return true;
 	}
 	while (size < r->body_bytes + n + 1)
@@ -274,6 +295,11 @@ static void on_mhd_error(void *cls, const char *fmt, va_list ap)
 	while (n > 0 && n < (int)sizeof(text) && text[n - 1] == '\n')
 		text[--n] = '\0';
 	log_debug("http: %s", text);
+}
+
+void http_limit_bodies(size_t (*body_max)(const char *method, const char *path))
+{
+	http.body_max = body_max;
 }
 
 int http_init(const char *socket_path, http_router router)

@@ -8,7 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HTTP_BODY_MAX (6u << 20) /* Lambda's limit of a synchronous payload */
+#define HTTP_BODY_MAX	(6u << 20) /* Lambda's limit of a synchronous payload */
+#define HTTP_UPLOAD_MAX 69905067u  /* of a request with a zip of 50 MiB by value, as Lambda has it \
+				    */
+#define HTTP_UPLOADS_MAX 4u	   /* bodies over HTTP_BODY_MAX in memory at once */
 
 struct MHD_Connection;
 struct MHD_Response;
@@ -16,15 +19,18 @@ struct MHD_Response;
 /**
  * struct http_request - one request, complete with its body.
  * @body: NUL-terminated, NULL when there is none; malloc'ed, may be taken (set it to NULL)
- * @too_large: the body was longer than HTTP_BODY_MAX and is not here
+ * @body_max: what it may be long, by its route
+ * @too_large: the body was longer than that and is not here
+ * @too_many: it is not here, because HTTP_UPLOADS_MAX others of that size are
  */
 struct http_request {
 	struct MHD_Connection *connection;
 	const char *method;
 	char path[512];
 	char *body;
-	size_t body_bytes, body_size;
-	bool too_large;
+	size_t body_bytes, body_size, body_max;
+	bool too_large, too_many;
+	bool upload; /* counts as one of HTTP_UPLOADS_MAX */
 	bool routed, suspended;
 	unsigned status;
 	struct MHD_Response *response;
@@ -38,6 +44,8 @@ typedef void (*http_router)(struct http_request *r);
  * Removes a socket that nobody listens on. Return: 0, -EADDRINUSE (somebody does) or -errno.
  */
 int http_init(const char *socket_path, http_router router);
+/** http_limit_bodies() - how long a body may be, by method and path; without it HTTP_BODY_MAX. */
+void http_limit_bodies(size_t (*body_max)(const char *method, const char *path));
 /** http_finish() - send what is answered, close, remove the socket. */
 void http_finish(void);
 

@@ -200,6 +200,7 @@ static void start(const struct options *o, struct resources *res)
 		die("start: %s", strerror(-ret));
 	publish_init(scheduler.init_timeout_ns);
 	res->signal_fd = open_signals();
+	http_limit_bodies(api_body_max);
 	ret = http_init(o->socket, api_route);
 	if (ret == -EADDRINUSE)
 		die("%s: another snapd serves there: stop it, or choose another with --socket",
