@@ -16,6 +16,7 @@
 #include "bench/trace/trace.h"
 #include "common/io.h"
 #include "common/util.h"
+#include "common/version.h"
 
 extern char **environ;
 
@@ -63,6 +64,7 @@ static const char usage_text[] =
 	"  --build DIR    where bin/ and scratch files are (default build)\n"
 	"  --source DIR   where examples/, guest/ and bench/ are (default .)\n"
 	"  --help         this text\n"
+	"  --version      which Quickthaw this is\n"
 	"\n"
 	"Examples:\n"
 	"  bench run --residents 50\n"
@@ -375,6 +377,8 @@ int main(int argc, char **argv)
 	const char *command = argc > 1 ? argv[1] : "";
 	int status;
 
+	if (version_asked("bench", argc, argv))
+		return 0;
 	if (argc < 2 || !strcmp(command, "--help") || !strcmp(command, "-h") ||
 	    !strcmp(command, "help")) {
 		fputs(usage_text, argc < 2 ? stderr : stdout);

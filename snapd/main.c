@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "common/util.h"
+#include "common/version.h"
 #include "snapd/api.h"
 #include "snapd/event_loop.h"
 #include "snapd/function_store.h"
@@ -228,6 +229,8 @@ int main(int argc, char **argv)
 	int ret;
 
 	log_init("snapd", NULL);
+	if (version_asked("snapd", argc, argv))
+		return 0;
 	options_parse(&options, argc, argv);
 	mallopt(M_ARENA_MAX, 1); /* the worker allocates little: one heap is smaller */
 	block_signals();

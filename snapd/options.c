@@ -370,6 +370,7 @@ static void print_help(void)
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		print_option(&table[i]);
 	printf("  -h, --help            this text\n");
+	printf("  --version             which Quickthaw this is\n");
 	fputs(usage_tail, stdout);
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/version.h"
 #include "snapshot-format/tool.h"
 
 static const struct subcommand {
@@ -31,7 +32,8 @@ static void print_usage(FILE *out)
 	fputs("usage: snapshot COMMAND [--json] FILE...\n\nLook at snapshot files.\n\n", out);
 	for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++)
 		fprintf(out, "  %s\n", subcommands[i].usage);
-	fputs("\n  --json  for programs\n  --help  after a command: what it does\n\n"
+	fputs("\n  --json  for programs\n  --help  after a command: what it does\n"
+	      "  --version  which Quickthaw this is\n\n"
 	      "Exit status: 0 fine, 1 damaged, foreign or different, 2 usage or cannot be read.\n",
 	      out);
 }
@@ -123,6 +125,8 @@ int main(int argc, char **argv)
 	bool json = false;
 	int option;
 
+	if (version_asked("snapshot", argc, argv))
+		return TOOL_OK;
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		print_usage(stdout);
 		return TOOL_OK;

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "common/util.h"
+#include "common/version.h"
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpu_features.h"
@@ -64,6 +65,7 @@ static const char usage_text[] =
 	"  --id ID             name of the instance in its log lines\n"
 	"  --ram-mib N         size of the machine (default 1024)\n"
 	"Of all: --help        this text\n"
+	"        --version     which Quickthaw this is\n"
 	"\n"
 	"Environment: QUICKTHAW_LOG=error|warn|info|debug (default info). It needs /dev/kvm.\n"
 	"\n"
@@ -349,6 +351,8 @@ int main(int argc, char **argv)
 	const char *command = argc > 1 ? argv[1] : "";
 
 	log_init("vmm", NULL);
+	if (version_asked("vmm", argc, argv))
+		return 0;
 	if (!strcmp(command, "--help") || !strcmp(command, "-h") || !strcmp(command, "help")) {
 		fputs(usage_text, stdout);
 		return 0;

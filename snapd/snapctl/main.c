@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/util.h"
+#include "common/version.h"
 #include "snapd/snapctl/snapctl.h"
 
 #define SOCKET_DEFAULT "/run/quickthaw/snapd.sock"
@@ -34,6 +35,7 @@ static void print_help(FILE *out)
 		"                 " SOCKET_DEFAULT ")\n"
 		"  --json         print snapd's answer as JSON\n"
 		"  --help         how to use the command, with an example\n"
+		"\nsnapctl --version says which Quickthaw this is.\n"
 		"\nThe first three commands, in order:\n"
 		"  snapctl deploy hello --dir examples/hello-python\n"
 		"  snapctl publish hello\n"
@@ -244,6 +246,8 @@ int main(int argc, char **argv)
 	char name[64];
 	int status = 2;
 
+	if (version_asked("snapctl", argc, argv))
+		return 0;
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;
