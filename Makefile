@@ -96,13 +96,13 @@ demo: ## deploy, publish and invoke examples/hello-python, with a table of times
 	$(Q)HOST=$(HOST) scripts/with-kvm -- scripts/demo
 
 test: ## build, run unit tests (also under ASan and UBSan) and functional tests
-	$(Q)scripts/setup build test
+	$(Q)scripts/setup build test service
 	$(SUBMAKE) all unit-tests
 	$(SUBMAKE) asan-unit-tests
 	$(Q)HOST=$(HOST) UNIT_TESTS="$(UNIT_TESTS)" KVM_TESTS="$(KVM_TESTS)" tests/run $(SUITES)
 
 test-hwkvm: ## run the functional tests on the emulated hardware-KVM host
-	$(Q)scripts/setup build test hwkvm
+	$(Q)scripts/setup build test service hwkvm
 	$(SUBMAKE) all
 	$(Q)tests/run hwkvm
 

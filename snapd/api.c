@@ -248,6 +248,8 @@ void api_route(struct http_request *r)
 		route_quickthaw(r, r->path + strlen(QUICKTHAW_PREFIX));
 	else if (!strcmp(r->path, "/healthz"))
 		http_reply(r, 200, "text/plain", "ok\n", 3);
+	else if (!strcmp(r->path, "/metrics"))
+		api_metrics(r);
 	else
 		no_route(r);
 }

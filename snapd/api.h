@@ -3,6 +3,8 @@
 #ifndef QUICKTHAW_SNAPD_API_H
 #define QUICKTHAW_SNAPD_API_H
 
+#include <stdio.h>
+
 #include "snapd/function.h"
 #include "snapd/http_api.h"
 
@@ -18,6 +20,12 @@ void api_function_delete(struct http_request *r, struct function *f);
 void api_function_publish(struct http_request *r, struct function *f);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
 void api_stats(struct http_request *r);
+void api_metrics(struct http_request *r);
+/** api_metrics_write() - what GET /metrics answers. */
+void api_metrics_write(FILE *to);
+
+/** api_rss_bytes() - resident memory of this process. */
+uint64_t api_rss_bytes(void);
 
 /** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none.
  */

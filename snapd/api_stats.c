@@ -11,14 +11,14 @@
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
 
-static uint64_t rss_kib(void)
+uint64_t api_rss_bytes(void)
 {
 	CLEANUP_FILE FILE *f = fopen("/proc/self/statm", "re");
 	unsigned long size, resident = 0;
 
 	if (!f || fscanf(f, "%lu %lu", &size, &resident) != 2) /* NOLINT(cert-err34-c) */
 		return 0;
-	return resident * (uint64_t)sysconf(_SC_PAGESIZE) >> 10;
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static json_t *instance_json(const struct instance *inst)
@@ -90,7 +90,7 @@ void api_stats(struct http_request *r)
 				    json_integer((json_int_t)scheduler_stats.starts[i]));
 	http_reply_json(r, 200,
 			json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:I, s:i, s:i, s:i}", "Pid",
-				  (int)getpid(), "RssKiB", (json_int_t)rss_kib(), "Shells",
+				  (int)getpid(), "RssKiB", (json_int_t)(api_rss_bytes() >> 10), "Shells",
 				  shells_json(), "Instances", instances_json(), "Templates",
 				  templates_json(), "Starts", starts, "Errors",
 				  (json_int_t)scheduler_stats.errors, "InvocationsUnderWay",

@@ -23,6 +23,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/event_loop.h"
+#include "snapd/metrics.h"
 
 enum { BACKLOG = 512, CONNECTIONS_MAX = 1024, CONNECTION_MEMORY = 16 << 10, IDLE_TIMEOUT_S = 120 };
 
@@ -190,6 +191,7 @@ void http_reply_header_u64(struct http_request *r, const char *name, uint64_t va
 void http_reply_end(struct http_request *r, unsigned status)
 {
 	r->status = status;
+	metrics_http(status);
 	if (!r->suspended)
 		return;
 	r->suspended = false;

@@ -17,8 +17,8 @@ static void set_payload(struct invocation_outcome *out, const char *buf, int n)
 }
 
 /** {"errorType": ..., "errorMessage": ...} of simple ASCII strings. */
-static void function_error(struct invocation_outcome *out, char *buf, const char *type,
-			   const char *request_id, const char *message)
+static void function_error(struct invocation_outcome *out, char *buf, enum invocation_failure why,
+			   const char *type, const char *request_id, const char *message)
 {
 	json_t *root;
 	char text[OUTCOME_TEXT_MAX / 2];
@@ -30,6 +30,7 @@ static void function_error(struct invocation_outcome *out, char *buf, const char
 	json_decref(root);
 	out->status = 200;
 	out->function_error = true;
+	out->failure = why;
 	set_payload(out, buf, n <= OUTCOME_TEXT_MAX ? (int)n : 0);
 }
 
@@ -45,6 +46,7 @@ static void timed_out(struct invocation_outcome *out, char *buf, const char *req
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	out->status = 200;
 	out->function_error = true;
+	out->failure = INVOCATION_FAILED_TIMEOUT;
 	set_payload(
 		out, buf,
 		snprintf(buf, OUTCOME_TEXT_MAX,
@@ -72,18 +74,19 @@ static void exited(struct invocation_outcome *out, char *buf, const char *reques
 
 		*first = (char)tolower((unsigned char)*first);
 	}
-	function_error(out, buf, "Runtime.ExitError", request_id, message);
+	function_error(out, buf, INVOCATION_FAILED_EXIT, "Runtime.ExitError", request_id, message);
 }
 
 /** The runtime's own report, if it is one. */
-static void reported(struct invocation_outcome *out, char *buf, const char *type,
-		     const char *request_id, const struct session_failure *f)
+static void reported(struct invocation_outcome *out, char *buf, enum invocation_failure why,
+		     const char *type, const char *request_id, const struct session_failure *f)
 {
 	json_t *root = json_loadb(f->text, f->text_bytes, 0, NULL);
 
 	if (root && json_is_object(root)) {
 		out->status = 200;
 		out->function_error = true;
+		out->failure = why;
 		out->payload = f->text;
 		out->payload_bytes = f->text_bytes;
 	} else {
@@ -91,7 +94,7 @@ static void reported(struct invocation_outcome *out, char *buf, const char *type
 
 		snprintf(text, sizeof(text), "%.*s", (int)MIN(f->text_bytes, sizeof(text) - 1),
 			 f->text);
-		function_error(out, buf, type, request_id, text);
+		function_error(out, buf, why, type, request_id, text);
 	}
 	json_decref(root);
 }
@@ -109,19 +112,19 @@ void outcome_of_failure(const struct session_failure *f, const char *request_id,
 		exited(ret, buf, request_id, f->code, 0);
 		break;
 	case PROTO_FAILED_MEMORY:
-		function_error(ret, buf, "Runtime.OutOfMemory", request_id,
-			       "Runtime exited with error: signal: killed");
+		function_error(ret, buf, INVOCATION_FAILED_MEMORY, "Runtime.OutOfMemory",
+			       request_id, "Runtime exited with error: signal: killed");
 		break;
 	case PROTO_FAILED_INIT:
-		reported(ret, buf, "Runtime.InitError", request_id, f);
+		reported(ret, buf, INVOCATION_FAILED_INIT, "Runtime.InitError", request_id, f);
 		break;
 	case PROTO_FAILED_RESTORE:
-		reported(ret, buf, "Runtime.RestoreError", request_id, f);
+		reported(ret, buf, INVOCATION_FAILED_RESTORE, "Runtime.RestoreError", request_id, f);
 		break;
 	case SESSION_FAILED_TIMEOUT:
 		if (init)
-			function_error(ret, buf, "Sandbox.Timedout", request_id,
-				       "initialisation took too long");
+			function_error(ret, buf, INVOCATION_FAILED_TIMEOUT, "Sandbox.Timedout",
+				       request_id, "initialisation took too long");
 		else
 			timed_out(ret, buf, request_id, timeout_s);
 		break;
@@ -143,5 +146,6 @@ void outcome_of_error(unsigned status, const char *type, const char *message,
 	json_decref(root);
 	ret->status = status;
 	ret->error_type = type;
+	ret->failure = status < 500 ? INVOCATION_FAILED_REQUEST : INVOCATION_FAILED_SERVICE;
 	set_payload(ret, buf, n <= OUTCOME_TEXT_MAX ? (int)n : 0);
 }

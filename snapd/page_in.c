@@ -53,8 +53,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "snapd/event_loop.h"
+#include "snapd/metrics.h"
 
 enum {
 	READS_MAX = 8,
@@ -90,6 +92,7 @@ struct client {
 
 /** struct parked - a fault that waits. @next: in its list, or in the free list. */
 struct parked {
+	uint64_t since_ns;
 	uint32_t client;
 	uint32_t generation;
 	uint32_t page;
@@ -110,6 +113,7 @@ struct page_read {
 	uint32_t next_chunk; /**< the first that may not be decoded yet */
 	bool prefetch;
 	uint16_t waiters;
+	uint64_t started_ns;
 };
 
 static struct {
@@ -237,7 +241,7 @@ static void wake(struct client *c, uint32_t page)
 
 /* ---- parked faults --------------------------------------------------------------------------- */
 
-static bool park(uint16_t *list, uint32_t client, uint32_t page)
+static bool park(uint16_t *list, uint32_t client, uint32_t page, uint64_t since_ns)
 {
 	uint16_t i = page_in.parked_free;
 	struct parked *p;
@@ -248,7 +252,7 @@ static bool park(uint16_t *list, uint32_t client, uint32_t page)
 	}
 	p = &page_in.parked[i];
 	page_in.parked_free = p->next;
-	*p = (struct parked){client, page_in.clients[client].generation, page, *list};
+	*p = (struct parked){since_ns, client, page_in.clients[client].generation, page, *list};
 	*list = i;
 	return true;
 }
@@ -332,11 +336,13 @@ static void start_read(struct page_read *r, struct template *t, uint32_t first, 
 	r->bytes = (uint32_t)(end - r->offset);
 	r->prefetch = prefetch;
 	r->waiters = NONE;
+	r->started_ns = clock_mono_ns();
 	length = (uint32_t)align_up(r->bytes, READ_ALIGN);
 	assert(length <= BUFFER_BYTES);
 	memset(t->file->chunk_read + first, (int)slot, count);
 	t->reads++;
 	t->bytes_read += length;
+	metrics_add(METRIC_SNAPSHOT_READ_BYTES, length);
 	page_in.clients[client].account.bytes_read += length;
 	page_in.reads_used++;
 	page_in.prefetch_used += prefetch;
@@ -426,6 +432,7 @@ static int load_bounce(struct page_read *r, uint32_t chunk, struct snapshot_erro
 	if (ret)
 		return ret;
 	t->chunks_decoded++;
+	metrics_add(METRIC_CHUNKS_DECODED, 1);
 	page_in.bounce_serial = t->file->serial;
 	page_in.bounce_chunk = chunk;
 	return 0;
@@ -445,15 +452,17 @@ static void wake_waiters(struct page_read *r, uint32_t chunk, int err, const cha
 		if (!client)
 			continue;
 		if (snapshot_reader_page_chunk(r->template->file->reader, p.page) != chunk) {
-			park(&r->waiters, p.client, p.page);
+			park(&r->waiters, p.client, p.page, p.since_ns);
 			continue;
 		}
-		if (err)
+		if (err) {
 			fail_client(p.client, text);
-		else if (r->template->recording && fill_page(r->template, c, p.page))
+		} else if (r->template->recording && fill_page(r->template, c, p.page)) {
 			fail_client(p.client, no_memory_text);
-		else
+		} else {
 			wake(client, p.page);
+			metrics_observe(METRIC_PAGE_IN, clock_mono_ns() - p.since_ns);
+		}
 	}
 }
 
@@ -474,7 +483,7 @@ static void decode_chunk(struct page_read *r, uint32_t chunk)
 	r->template->file->chunk_read[chunk] = TEMPLATE_NO_READ;
 }
 
-static void serve(uint32_t client, uint32_t page);
+static void serve(uint32_t client, uint32_t page, uint64_t since_ns);
 
 /** Faults that found no read free: one has come free. */
 static void serve_starved(void)
@@ -485,7 +494,7 @@ static void serve_starved(void)
 	page_in.starved = NONE;
 	while (unpark(&list, &p))
 		if (parked_client(&p))
-			serve(p.client, p.page);
+			serve(p.client, p.page, p.since_ns);
 }
 
 static void prefetch_continue(void);
@@ -536,6 +545,7 @@ static void on_read(const struct loop_event *event)
 	if (r->state != READ_IN_FLIGHT || r->generation != event->generation)
 		return;
 	page_in.prefetch_in_flight -= r->prefetch;
+	metrics_observe(METRIC_SNAPSHOT_READ, clock_mono_ns() - r->started_ns);
 	if (event->res < (int)r->bytes) {
 		fail_read(r, event->res);
 		return;
@@ -579,7 +589,8 @@ static bool serve_from_bounce(struct template *t, uint32_t chunk, uint32_t page)
 	return !fill_page(t, chunk_of(t, chunk), page);
 }
 
-static void serve_chunk(uint32_t client, struct template *t, uint32_t chunk, uint32_t page)
+static void serve_chunk(uint32_t client, struct template *t, uint32_t chunk, uint32_t page,
+			uint64_t since_ns)
 {
 	uint8_t slot = t->file->chunk_read[chunk];
 	struct page_read *r;
@@ -588,26 +599,32 @@ static void serve_chunk(uint32_t client, struct template *t, uint32_t chunk, uin
 		r = &page_in.reads[slot];
 	else
 		r = start_cluster(t, chunk, client);
-	if (!park(r ? &r->waiters : &page_in.starved, client, page))
+	if (!park(r ? &r->waiters : &page_in.starved, client, page,
+		  since_ns ? since_ns : clock_mono_ns()))
 		return;
+	metrics_add(METRIC_FAULTS_READ, r != NULL); /* a starved one comes here again */
 	if (r && r->state == READ_LOADED)
 		decode_chunk(r, chunk);
 }
 
-static void serve(uint32_t client, uint32_t page)
+/** @since_ns: when it came, if it has waited for a free read; else 0. */
+static void serve(uint32_t client, uint32_t page, uint64_t since_ns)
 {
 	struct client *c = &page_in.clients[client];
 	struct template *t = c->template;
 	uint32_t chunk = snapshot_reader_page_chunk(t->file->reader, page);
 	int ret = 0;
 
-	if (!template_has_page(t, page)) {
-		if (chunk == SNAPSHOT_PAGE_ZERO) {
-			ret = serve_zero(t, page);
-		} else if (!serve_from_bounce(t, chunk, page)) {
-			serve_chunk(client, t, chunk, page);
-			return;
-		}
+	if (template_has_page(t, page)) {
+		metrics_add(METRIC_FAULTS_RESIDENT, 1);
+	} else if (chunk == SNAPSHOT_PAGE_ZERO) {
+		metrics_add(METRIC_FAULTS_ZERO, 1);
+		ret = serve_zero(t, page);
+	} else if (serve_from_bounce(t, chunk, page)) {
+		metrics_add(METRIC_FAULTS_READ, 1);
+	} else {
+		serve_chunk(client, t, chunk, page, since_ns);
+		return;
 	}
 	if (ret)
 		fail_client(client, no_memory_text);
@@ -632,7 +649,7 @@ static void on_message(uint32_t client, const struct uffd_msg *msg)
 	c->account.faults++;
 	if (t->recording && t->order_count < t->pages && !template_has_page(t, page))
 		t->order[t->order_count++] = (uint32_t)page;
-	serve(client, (uint32_t)page);
+	serve(client, (uint32_t)page, 0);
 }
 
 /** The poll is edge-triggered: read until there is nothing, or later go on (page_in_work()). */

@@ -32,6 +32,7 @@
 #include "common/cpu_feature.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/metrics.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
 #include "snapd/record.h"
@@ -50,6 +51,20 @@ const char *const start_kind_names[] = {
 	[START_BOOT] = "cold-boot",
 };
 static_assert(ARRAY_SIZE(start_kind_names) == START_KIND_COUNT, "a name for each kind");
+
+const char *const invocation_failure_names[] = {
+	[INVOCATION_SUCCEEDED] = "none",
+	[INVOCATION_FAILED_HANDLER] = "handler",
+	[INVOCATION_FAILED_EXIT] = "exit",
+	[INVOCATION_FAILED_MEMORY] = "memory",
+	[INVOCATION_FAILED_INIT] = "init",
+	[INVOCATION_FAILED_RESTORE] = "restore",
+	[INVOCATION_FAILED_TIMEOUT] = "timeout",
+	[INVOCATION_FAILED_RESPONSE] = "response",
+	[INVOCATION_FAILED_REQUEST] = "request",
+	[INVOCATION_FAILED_SERVICE] = "service",
+};
+static_assert(ARRAY_SIZE(invocation_failure_names) == INVOCATION_FAILURE_COUNT, "a name for each");
 
 enum invocation_state { INVOCATION_FREE, INVOCATION_QUEUED, INVOCATION_RUNNING };
 
@@ -127,6 +142,7 @@ static void queue_push(struct invocation *inv)
 	inv->next = NULL;
 	*scheduler.last = inv;
 	scheduler.last = &inv->next;
+	scheduler_stats.queued++;
 }
 
 static void queue_remove(struct invocation *inv)
@@ -139,6 +155,7 @@ static void queue_remove(struct invocation *inv)
 	*at = inv->next;
 	if (scheduler.last == &inv->next)
 		scheduler.last = at;
+	scheduler_stats.queued--;
 }
 
 /* ---- the end of an invocation ---------------------------------------------------------------- */
@@ -165,6 +182,7 @@ static void deliver(struct invocation *inv, struct invocation_outcome *out)
 	scheduler_stats.errors += out->function_error || out->status != 200;
 	scheduler_stats.under_way--;
 	inv->request.done(inv, out);
+	metrics_invocation(out);
 	inv->state = INVOCATION_FREE;
 	inv->function = NULL;
 	inv->inst = NULL;
@@ -215,6 +233,8 @@ static void on_result(struct instance *inst, const struct session_result *result
 	struct invocation_outcome out = {
 		.status = 200,
 		.function_error = result->kind != PROTO_RESULT_OK,
+		.failure = result->kind == PROTO_RESULT_OK ? INVOCATION_SUCCEEDED
+							   : INVOCATION_FAILED_HANDLER,
 		.payload = result->payload,
 		.payload_bytes = result->payload_bytes,
 		.restore_ns = result->restore_ns,
@@ -226,6 +246,7 @@ static void on_result(struct instance *inst, const struct session_result *result
 	if (result->kind == PROTO_RESULT_TOO_LARGE) {
 		out.status = 413;
 		out.error_type = "Function.ResponseSizeTooLarge";
+		out.failure = INVOCATION_FAILED_RESPONSE;
 		out.payload = too_large;
 		out.payload_bytes = sizeof(too_large) - 1;
 	}
@@ -564,6 +585,7 @@ int scheduler_invoke(const struct invocation_request *request)
 		scheduler_pump();
 		return 0;
 	}
+	metrics_add(METRIC_THROTTLES_QUEUE, 1);
 	return -EBUSY;
 }
 

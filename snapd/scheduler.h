@@ -23,11 +23,29 @@ enum start_kind {
 /** Names in replies: "warm", "resident-restore", "cold-restore", "cold-boot". */
 extern const char *const start_kind_names[START_KIND_COUNT];
 
+/** What went wrong: the function's own errors first, then whose request or host it was. */
+enum invocation_failure {
+	INVOCATION_SUCCEEDED,
+	INVOCATION_FAILED_HANDLER,  /**< the function reported an error */
+	INVOCATION_FAILED_EXIT,	    /**< its process exited or crashed */
+	INVOCATION_FAILED_MEMORY,   /**< it used more than it may */
+	INVOCATION_FAILED_INIT,	    /**< it could not be initialised */
+	INVOCATION_FAILED_RESTORE,  /**< its restore hook failed */
+	INVOCATION_FAILED_TIMEOUT,  /**< it took too long */
+	INVOCATION_FAILED_RESPONSE, /**< its answer was too large */
+	INVOCATION_FAILED_REQUEST,  /**< what was asked for cannot be had */
+	INVOCATION_FAILED_SERVICE,  /**< the host or Quickthaw failed */
+	INVOCATION_FAILURE_COUNT
+};
+/** Names as in metrics: "none", "handler", "exit", ... */
+extern const char *const invocation_failure_names[INVOCATION_FAILURE_COUNT];
+
 /** struct invocation_outcome - how it went. Pointers are valid during the call. */
 struct invocation_outcome {
 	unsigned status;	/**< of HTTP: 200 when the function was reached */
 	const char *error_type; /**< exception of the API when status is not 200, else NULL */
 	bool function_error;	/**< payload is an error of the function's */
+	enum invocation_failure failure;
 	const void *payload;
 	size_t payload_bytes;
 	enum start_kind start;
@@ -92,6 +110,7 @@ struct scheduler_stats {
 	uint64_t starts[START_KIND_COUNT];
 	uint64_t errors;
 	unsigned under_way;
+	unsigned queued; /**< of them, without an instance */
 };
 extern struct scheduler_stats scheduler_stats;
 

@@ -71,3 +71,7 @@ test_control_LDLIBS := $(vmm_LDLIBS)
 UNIT_TESTS += test_bench
 test_bench_LIBS := bench common
 test_bench_LDLIBS := -ljansson -lm
+# What is counted, as Prometheus reads it.
+UNIT_TESTS += test_metrics
+test_metrics_LIBS := snapd snapshot common
+test_metrics_LDLIBS := $(snapd_LDLIBS)
