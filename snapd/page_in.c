@@ -14,7 +14,7 @@
  *   else                         read its chunk, and its absent neighbours in the file, by one read
  *
  *        fault ──> parked ──> read ──> loaded ──> decoded ──> filled ──> woken
- *       on_fault()  park()  start_read() on_read() decode_chunk()      wake_waiters()
+ *    on_message()  park()  page_read_start() on_read()  page_read_decode()  page_in_wake_waiters()
  *
  * A page goes into the template, never into one instance: the next instance of the version does not
  * fault on it at all. UFFDIO_WAKE alone lets the fault be taken again; the kernel then maps the
@@ -41,8 +41,10 @@
  *     the memfd completely.
  *  6. A chunk that cannot be read or verified fills nothing: every instance waiting for it ends.
  *  7. One turn of the loop does a bounded amount of work, for each instance and for prefetching.
+ *
+ * Reads and decoding are in page_read.c, prefetching in prefetch.c.
  */
-#include "snapd/page_in.h"
+#include "snapd/page_in_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -59,25 +61,10 @@
 #include "snapd/metrics.h"
 
 enum {
-	READS_MAX = 8,
-	READS_READY = 2,	/* with their memory touched */
-	PREFETCH_READS_MAX = 5, /* in flight or loaded; the rest is for faults */
-	PREFETCH_IN_FLIGHT_MAX = 2,
 	PARKED_MAX = 1024,
 	MESSAGES_PER_READ = 16,
 	FAULT_READS_PER_TURN = 4,
-	CLUSTER_CHUNKS = 4, /* up to 256 KiB of memory around a fault */
-	WORK_CHUNKS_PER_TURN = 2,
-	ZEROS_PER_TURN = 64,
-	NONE = UINT16_MAX,
 };
-/** O_DIRECT wants offsets, lengths and buffers in multiples of this. */
-#define READ_ALIGN	  4096u
-#define READ_BYTES	  (256u << 10)
-#define FIRST_PIECE_BYTES (64u << 10)
-/** A piece of READ_BYTES, rounded out on both sides. */
-#define BUFFER_BYTES (READ_BYTES + 2 * READ_ALIGN)
-static_assert(SNAPSHOT_CHUNK_BYTES * 2 <= READ_BYTES, "a chunk fits a read");
 
 /** @unread: it has had more than a turn's share of faults. */
 struct client {
@@ -101,85 +88,32 @@ struct parked {
 
 static const char no_memory_text[] = "no memory for the template";
 
-enum read_state { READ_FREE, READ_IN_FLIGHT, READ_LOADED };
-
-struct page_read {
-	enum read_state state;
-	uint32_t generation;
-	struct template *template;
-	uint32_t first_chunk, chunk_count;
-	uint64_t offset;     /**< in the file, of the buffer's first byte */
-	uint32_t bytes;	     /**< from there to the end of the last chunk */
-	uint32_t next_chunk; /**< the first that may not be decoded yet */
-	bool prefetch;
-	uint16_t waiters;
-	uint64_t started_ns;
-};
-
 static struct {
 	page_in_fail_fn fail;
 	struct client clients[PAGE_IN_CLIENTS_MAX];
 	struct parked parked[PARKED_MAX];
 	uint16_t parked_free;
 	uint16_t starved;
-	struct page_read reads[READS_MAX];
-	unsigned reads_used, prefetch_used, prefetch_in_flight;
-	bool unread;				 /* one or more clients are */
-	struct template *prefetching[READS_MAX]; /* each holds a reference; NULL: free */
-	uint8_t *buffers;
-	uint8_t *bounce;
-	/* What bounce holds: useful while recording, when a chunk is filled page by page. */
-	uint64_t bounce_serial;
-	uint32_t bounce_chunk;
+	bool unread; /* one or more clients are */
 } page_in;
 
 static void on_fault_event(const struct loop_event *event);
-static void on_read(const struct loop_event *event);
 
 int page_in_init(page_in_fail_fn fail)
 {
-	size_t bytes = READS_MAX * (size_t)BUFFER_BYTES + SNAPSHOT_CHUNK_BYTES;
-
 	page_in.fail = fail;
-	page_in.buffers =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page_in.buffers == MAP_FAILED)
-		return -errno;
-	page_in.bounce = page_in.buffers;
-	/*
-	 * Touching new memory takes microseconds a page, which is not for the fault path. The
-	 * lowest reads are used first; those which a burst alone needs are touched when it comes.
-	 */
-	if (madvise(page_in.buffers, SNAPSHOT_CHUNK_BYTES + READS_READY * (size_t)BUFFER_BYTES,
-		    MADV_POPULATE_WRITE))
-		return -errno;
 	for (int i = 0; i < PARKED_MAX; i++)
-		page_in.parked[i].next = i + 1 < PARKED_MAX ? (uint16_t)(i + 1) : NONE;
+		page_in.parked[i].next = i + 1 < PARKED_MAX ? (uint16_t)(i + 1) : PAGE_IN_NONE;
 	page_in.parked_free = 0;
-	page_in.starved = NONE;
+	page_in.starved = PAGE_IN_NONE;
 	event_loop_handle(LOOP_FAULT, on_fault_event);
-	event_loop_handle(LOOP_READ, on_read);
-	return 0;
+	return page_read_init();
 }
 
 void page_in_finish(void)
 {
-	for (unsigned i = 0; i < READS_MAX; i++) {
-		template_put(page_in.prefetching[i]);
-		page_in.prefetching[i] = NULL;
-	}
-	munmap(page_in.buffers, READS_MAX * (size_t)BUFFER_BYTES + SNAPSHOT_CHUNK_BYTES);
-	page_in.buffers = NULL;
-}
-
-unsigned page_in_reads(void)
-{
-	return page_in.reads_used;
-}
-
-static uint8_t *read_buffer(const struct page_read *r)
-{
-	return page_in.buffers + SNAPSHOT_CHUNK_BYTES + (size_t)(r - page_in.reads) * BUFFER_BYTES;
+	prefetch_finish();
+	page_read_finish();
 }
 
 /* ---- clients --------------------------------------------------------------------------------- */
@@ -222,6 +156,11 @@ struct page_in_account page_in_account(uint32_t client)
 	return page_in.clients[client].account;
 }
 
+void page_in_charge(uint32_t client, uint32_t bytes)
+{
+	page_in.clients[client].account.bytes_read += bytes;
+}
+
 static void fail_client(uint32_t client, const char *text)
 {
 	if (page_in.clients[client].used)
@@ -246,7 +185,7 @@ static bool park(uint16_t *list, uint32_t client, uint32_t page, uint64_t since_
 	uint16_t i = page_in.parked_free;
 	struct parked *p;
 
-	if (i == NONE) {
+	if (i == PAGE_IN_NONE) {
 		fail_client(client, "too many faults wait at once");
 		return false;
 	}
@@ -262,7 +201,7 @@ static bool unpark(uint16_t *list, struct parked *ret)
 {
 	uint16_t i = *list;
 
-	if (i == NONE)
+	if (i == PAGE_IN_NONE)
 		return false;
 	*ret = page_in.parked[i];
 	*list = ret->next;
@@ -278,174 +217,20 @@ static struct client *parked_client(const struct parked *p)
 	return c->used && c->generation == p->generation ? c : NULL;
 }
 
-/* ---- reads ----------------------------------------------------------------------------------- */
-
-static const struct snapshot_chunk *chunk_of(const struct template *t, uint32_t chunk)
+bool page_in_first_waiter(const struct page_read *r, uint32_t *ret_page)
 {
-	return snapshot_reader_chunk(t->file->reader, chunk);
-}
-
-/** Is there nothing to gain from reading @chunk? All its pages are there, or on their way. */
-static bool chunk_is_settled(const struct template *t, uint32_t chunk)
-{
-	const struct snapshot_chunk *c = chunk_of(t, chunk);
-
-	if (t->file->chunk_read[chunk] != TEMPLATE_NO_READ)
-		return true;
-	for (unsigned i = 0; i < c->page_count; i++)
-		if (!template_has_page(t, c->pages[i]))
-			return false;
+	if (r->waiters == PAGE_IN_NONE)
+		return false;
+	*ret_page = page_in.parked[r->waiters].page;
 	return true;
 }
 
-/** Would [first, last] be one range of the file, of at most @bytes? */
-static bool extent_fits(const struct template *t, uint32_t first, uint32_t last, uint32_t bytes)
+void page_in_wake_waiters(struct page_read *r, uint32_t chunk, int err, const char *text)
 {
-	const struct snapshot_chunk *a = chunk_of(t, first), *b = chunk_of(t, last);
-
-	return b->offset >= a->offset && b->offset + b->stored_bytes - a->offset <= bytes;
-}
-
-static struct page_read *read_new(bool prefetch)
-{
-	if (page_in.reads_used == READS_MAX ||
-	    (prefetch && (page_in.prefetch_used == PREFETCH_READS_MAX ||
-			  page_in.prefetch_in_flight == PREFETCH_IN_FLIGHT_MAX)))
-		return NULL;
-	for (unsigned i = 0; i < READS_MAX; i++)
-		if (page_in.reads[i].state == READ_FREE)
-			return &page_in.reads[i];
-	return NULL;
-}
-
-/** Read chunks [first, first + count), which form one range of the file. */
-static void start_read(struct page_read *r, struct template *t, uint32_t first, uint32_t count,
-		       bool prefetch, uint32_t client)
-{
-	const struct snapshot_chunk *last = chunk_of(t, first + count - 1);
-	uint64_t end = last->offset + last->stored_bytes;
-	uint32_t slot = (uint32_t)(r - page_in.reads);
-	int fd = t->file->direct_fd >= 0 ? t->file->direct_fd : t->file->fd;
-	uint32_t length;
-
-	r->state = READ_IN_FLIGHT;
-	r->template = template_get(t);
-	r->first_chunk = r->next_chunk = first;
-	r->chunk_count = count;
-	r->offset = align_down(chunk_of(t, first)->offset, READ_ALIGN);
-	r->bytes = (uint32_t)(end - r->offset);
-	r->prefetch = prefetch;
-	r->waiters = NONE;
-	r->started_ns = clock_mono_ns();
-	length = (uint32_t)align_up(r->bytes, READ_ALIGN);
-	assert(length <= BUFFER_BYTES);
-	memset(t->file->chunk_read + first, (int)slot, count);
-	t->reads++;
-	t->bytes_read += length;
-	metrics_add(METRIC_SNAPSHOT_READ_BYTES, length);
-	page_in.clients[client].account.bytes_read += length;
-	page_in.reads_used++;
-	page_in.prefetch_used += prefetch;
-	page_in.prefetch_in_flight += prefetch;
-	event_loop_read(LOOP_READ, slot, r->generation, fd, read_buffer(r), length, r->offset);
-}
-
-static void read_end(struct page_read *r)
-{
-	struct template *t = r->template;
-
-	assert(r->waiters == NONE);
-	for (uint32_t i = r->first_chunk; i < r->first_chunk + r->chunk_count; i++)
-		if (t->file->chunk_read[i] == (uint8_t)(r - page_in.reads))
-			t->file->chunk_read[i] = TEMPLATE_NO_READ;
-	r->state = READ_FREE;
-	r->template = NULL;
-	r->generation = (r->generation + 1) & LOOP_GENERATION_MASK;
-	page_in.reads_used--;
-	page_in.prefetch_used -= r->prefetch;
-	t->reads--;
-	template_settle(t);
-	template_put(t);
-}
-
-/** The chunk that a fault needs, and absent neighbours: forward first, as programs go. */
-static struct page_read *start_cluster(struct template *t, uint32_t chunk, uint32_t client)
-{
-	uint32_t count = snapshot_reader_chunk_count(t->file->reader);
-	uint32_t first = chunk, last = chunk;
-	struct page_read *r = read_new(false);
-
-	if (!r)
-		return NULL;
-	while (!t->recording && last + 1 < count && last - first + 1 < CLUSTER_CHUNKS &&
-	       !chunk_is_settled(t, last + 1) && extent_fits(t, first, last + 1, READ_BYTES))
-		last++;
-	while (!t->recording && first > 0 && last - first + 1 < CLUSTER_CHUNKS &&
-	       !chunk_is_settled(t, first - 1) && extent_fits(t, first - 1, last, READ_BYTES))
-		first--;
-	start_read(r, t, first, last - first + 1, false, client);
-	return r;
-}
-
-/* ---- from a buffer into the template --------------------------------------------------------- */
-
-/** Fill the absent pages of a decoded chunk, neighbours together. */
-static int fill_chunk(struct template *t, const struct snapshot_chunk *c)
-{
-	unsigned i = 0, run;
-	int ret = 0;
-
-	while (!ret && i < c->page_count) {
-		if (template_has_page(t, c->pages[i])) {
-			i++;
-			continue;
-		}
-		run = 1;
-		while (i + run < c->page_count && c->pages[i + run] == c->pages[i] + run &&
-		       !template_has_page(t, c->pages[i + run]))
-			run++;
-		ret = template_fill(t, c->pages[i], run, page_in.bounce + (size_t)i * PAGE_BYTES);
-		i += run;
-	}
-	return ret;
-}
-
-/** Fill one page of the chunk that is in the bounce buffer. */
-static int fill_page(struct template *t, const struct snapshot_chunk *c, uint32_t page)
-{
-	for (unsigned i = 0; i < c->page_count; i++)
-		if (c->pages[i] == page)
-			return template_fill(t, page, 1, page_in.bounce + (size_t)i * PAGE_BYTES);
-	return -EBADMSG;
-}
-
-/** Verify and decompress one chunk of a loaded read into the bounce buffer. */
-static int load_bounce(struct page_read *r, uint32_t chunk, struct snapshot_error *err)
-{
-	struct template *t = r->template;
-	const struct snapshot_chunk *c = chunk_of(t, chunk);
-	int ret;
-
-	page_in.bounce_serial = 0;
-	ret = snapshot_chunk_decode(t->file->reader, chunk,
-				    read_buffer(r) + (c->offset - r->offset), page_in.bounce, err);
-	if (ret)
-		return ret;
-	t->chunks_decoded++;
-	metrics_add(METRIC_CHUNKS_DECODED, 1);
-	page_in.bounce_serial = t->file->serial;
-	page_in.bounce_chunk = chunk;
-	return 0;
-}
-
-/** Wake or end every instance that waits for @chunk of @r. The lists of a read are short. */
-static void wake_waiters(struct page_read *r, uint32_t chunk, int err, const char *text)
-{
-	const struct snapshot_chunk *c = chunk_of(r->template, chunk);
 	uint16_t list = r->waiters;
 	struct parked p;
 
-	r->waiters = NONE;
+	r->waiters = PAGE_IN_NONE;
 	while (unpark(&list, &p)) {
 		struct client *client = parked_client(&p);
 
@@ -457,7 +242,8 @@ static void wake_waiters(struct page_read *r, uint32_t chunk, int err, const cha
 		}
 		if (err) {
 			fail_client(p.client, text);
-		} else if (r->template->recording && fill_page(r->template, c, p.page)) {
+		} else if (r->template->recording &&
+			   page_read_fill_page(r->template, chunk, p.page)) {
 			fail_client(p.client, no_memory_text);
 		} else {
 			wake(client, p.page);
@@ -466,99 +252,13 @@ static void wake_waiters(struct page_read *r, uint32_t chunk, int err, const cha
 	}
 }
 
-static void decode_chunk(struct page_read *r, uint32_t chunk)
+void page_in_fail_waiters(struct page_read *r, const char *text)
 {
-	struct snapshot_error err = {""};
-	int ret = load_bounce(r, chunk, &err);
-
-	if (!ret && !r->template->recording)
-		ret = fill_chunk(r->template, chunk_of(r->template, chunk));
-	if (ret && !err.text[0])
-		snprintf(err.text, sizeof(err.text), "%s: cannot fill memory: %s",
-			 r->template->name, strerror(-ret));
-	if (ret)
-		log_error("page-in: %s", err.text);
-	wake_waiters(r, chunk, ret, err.text);
-	/* Decoded: a later fault on it, if it failed, reads it anew. */
-	r->template->file->chunk_read[chunk] = TEMPLATE_NO_READ;
-}
-
-static void serve(uint32_t client, uint32_t page, uint64_t since_ns);
-
-/** Faults that found no read free: one has come free. */
-static void serve_starved(void)
-{
-	uint16_t list = page_in.starved;
 	struct parked p;
 
-	page_in.starved = NONE;
-	while (unpark(&list, &p))
-		if (parked_client(&p))
-			serve(p.client, p.page, p.since_ns);
-}
-
-static void prefetch_continue(void);
-
-static void finish_read(struct page_read *r)
-{
-	read_end(r);
-	if (page_in.starved != NONE)
-		serve_starved();
-	prefetch_continue();
-}
-
-/** Decode the next chunk of a loaded read which is not decoded yet; end the read at its end. */
-static void decode_next(struct page_read *r)
-{
-	uint32_t slot = (uint32_t)(r - page_in.reads);
-	uint32_t end = r->first_chunk + r->chunk_count;
-
-	while (r->next_chunk < end && r->template->file->chunk_read[r->next_chunk] != (uint8_t)slot)
-		r->next_chunk++;
-	if (r->next_chunk < end)
-		decode_chunk(r, r->next_chunk++);
-	if (r->next_chunk >= end)
-		finish_read(r);
-}
-
-/** A read that failed: all its waiters end. */
-static void fail_read(struct page_read *r, int res)
-{
-	char text[256];
-	struct parked p;
-
-	snprintf(text, sizeof(text), "%s: chunk %u at offset %llu: read of %u bytes: %s",
-		 r->template->name, r->first_chunk, (unsigned long long)r->offset, r->bytes,
-		 res < 0 ? strerror(-res) : "the file is shorter than it was");
-	log_error("page-in: %s", text);
 	while (unpark(&r->waiters, &p))
 		if (parked_client(&p))
 			fail_client(p.client, text);
-	finish_read(r);
-}
-
-static void on_read(const struct loop_event *event)
-{
-	struct page_read *r = &page_in.reads[event->slot];
-	uint16_t i;
-
-	if (r->state != READ_IN_FLIGHT || r->generation != event->generation)
-		return;
-	page_in.prefetch_in_flight -= r->prefetch;
-	metrics_observe(METRIC_SNAPSHOT_READ, clock_mono_ns() - r->started_ns);
-	if (event->res < (int)r->bytes) {
-		fail_read(r, event->res);
-		return;
-	}
-	r->state = READ_LOADED;
-	/* The disk is to have work while we decode. */
-	prefetch_continue();
-	event_loop_submit();
-	/* Chunks that somebody waits for come first. */
-	while ((i = r->waiters) != NONE)
-		decode_chunk(r, snapshot_reader_page_chunk(r->template->file->reader,
-							   page_in.parked[i].page));
-	/* The rest is page_in_work()'s. */
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */
@@ -580,15 +280,6 @@ static int serve_zero(struct template *t, uint32_t page)
 	return template_fill_zero(t, start, end - start);
 }
 
-/** While recording: the page's chunk may still be in the bounce buffer. */
-static bool serve_from_bounce(struct template *t, uint32_t chunk, uint32_t page)
-{
-	if (!t->recording || page_in.bounce_serial != t->file->serial ||
-	    page_in.bounce_chunk != chunk)
-		return false;
-	return !fill_page(t, chunk_of(t, chunk), page);
-}
-
 static void serve_chunk(uint32_t client, struct template *t, uint32_t chunk, uint32_t page,
 			uint64_t since_ns)
 {
@@ -596,15 +287,15 @@ static void serve_chunk(uint32_t client, struct template *t, uint32_t chunk, uin
 	struct page_read *r;
 
 	if (slot != TEMPLATE_NO_READ)
-		r = &page_in.reads[slot];
+		r = page_read_of(slot);
 	else
-		r = start_cluster(t, chunk, client);
+		r = page_read_cluster(t, chunk, client);
 	if (!park(r ? &r->waiters : &page_in.starved, client, page,
 		  since_ns ? since_ns : clock_mono_ns()))
 		return;
 	metrics_add(METRIC_FAULTS_READ, r != NULL); /* a starved one comes here again */
 	if (r && r->state == READ_LOADED)
-		decode_chunk(r, chunk);
+		page_read_decode(r, chunk);
 }
 
 /** @since_ns: when it came, if it has waited for a free read; else 0. */
@@ -620,7 +311,7 @@ static void serve(uint32_t client, uint32_t page, uint64_t since_ns)
 	} else if (chunk == SNAPSHOT_PAGE_ZERO) {
 		metrics_add(METRIC_FAULTS_ZERO, 1);
 		ret = serve_zero(t, page);
-	} else if (serve_from_bounce(t, chunk, page)) {
+	} else if (page_read_bounce(t, chunk, page)) {
 		metrics_add(METRIC_FAULTS_READ, 1);
 	} else {
 		serve_chunk(client, t, chunk, page, since_ns);
@@ -630,6 +321,17 @@ static void serve(uint32_t client, uint32_t page, uint64_t since_ns)
 		fail_client(client, no_memory_text);
 	else
 		wake(c, page);
+}
+
+void page_in_serve_starved(void)
+{
+	uint16_t list = page_in.starved;
+	struct parked p;
+
+	page_in.starved = PAGE_IN_NONE;
+	while (unpark(&list, &p))
+		if (parked_client(&p))
+			serve(p.client, p.page, p.since_ns);
 }
 
 static void on_message(uint32_t client, const struct uffd_msg *msg)
@@ -698,139 +400,16 @@ static void read_unread_faults(void)
 			read_faults(i);
 }
 
-/* ---- prefetch -------------------------------------------------------------------------------- */
-
-/** Pages of zeros in the working set: nothing to read, but they must be there to be populated.
- * Return: false when there are more than one turn's share. */
-static bool prefetch_zeros(struct template *t)
-{
-	const struct snapshot_ws_entry *ws;
-	unsigned left = ZEROS_PER_TURN;
-	size_t count = 0;
-
-	ws = snapshot_reader_working_set(t->file->reader, &count);
-	for (; t->prefetch_zero < count; t->prefetch_zero++) {
-		uint32_t page = ws[t->prefetch_zero].page;
-
-		if (template_has_page(t, page) ||
-		    snapshot_reader_page_chunk(t->file->reader, page) != SNAPSHOT_PAGE_ZERO)
-			continue;
-		if (!left--)
-			return false;
-		if (template_fill_zero(t, page, 1))
-			return true; /* it will be tried again by a fault, which can report it */
-	}
-	return true;
-}
-
-/** What has been read is decoded: fill the zeros, and let go. Return: true when work is left. */
-static bool prefetch_finish(void)
-{
-	bool more = false;
-
-	for (unsigned i = 0; i < READS_MAX; i++) {
-		struct template *t = page_in.prefetching[i];
-
-		if (!t || t->reads || t->prefetch_next < t->prefetch_end)
-			continue;
-		if (!prefetch_zeros(t)) {
-			more = true;
-			continue;
-		}
-		page_in.prefetching[i] = NULL;
-		template_put(t);
-	}
-	return more;
-}
-
-static bool first_piece_in_flight(const struct template *t)
-{
-	uint8_t slot = t->file->chunk_read[t->prefetch_first];
-
-	return slot != TEMPLATE_NO_READ && page_in.reads[slot].state == READ_IN_FLIGHT;
-}
-
-/** Ask for the next piece of a template's hot extent. Return: false when no read is free. */
-static bool prefetch_piece(struct template *t)
-{
-	uint32_t first, count = 1, bytes;
-	struct page_read *r;
-
-	/*
-	 * The guest waits for the first piece: it is small and goes alone, because a disk tends to
-	 * report reads that it got together when all of them are done.
-	 */
-	bytes = t->prefetch_next == t->prefetch_first ? FIRST_PIECE_BYTES : READ_BYTES;
-	if (t->prefetch_next != t->prefetch_first && first_piece_in_flight(t))
-		return false;
-	while (t->prefetch_next < t->prefetch_end && chunk_is_settled(t, t->prefetch_next))
-		t->prefetch_next++;
-	first = t->prefetch_next;
-	if (first >= t->prefetch_end)
-		return true;
-	r = read_new(true);
-	if (!r)
-		return false;
-	while (first + count < t->prefetch_end && !chunk_is_settled(t, first + count) &&
-	       extent_fits(t, first, first + count, bytes))
-		count++;
-	t->prefetch_next = first + count;
-	start_read(r, t, first, count, true, t->prefetch_client);
-	return true;
-}
-
-static void prefetch_continue(void)
-{
-	for (unsigned i = 0; i < READS_MAX; i++) {
-		struct template *t = page_in.prefetching[i];
-
-		while (t && t->prefetch_next < t->prefetch_end)
-			if (!prefetch_piece(t))
-				return;
-	}
-}
-
-void page_in_prefetch(struct template *t, uint32_t client)
-{
-	uint64_t offset, bytes;
-	uint32_t first, count;
-
-	snapshot_reader_hot_extent(t->file->reader, &offset, &bytes, &first, &count);
-	for (unsigned i = 0; count && i < READS_MAX; i++) {
-		if (page_in.prefetching[i] == t)
-			return;
-		if (page_in.prefetching[i])
-			continue;
-		page_in.prefetching[i] = template_get(t);
-		t->prefetch_first = t->prefetch_next = first;
-		t->prefetch_end = first + count;
-		t->prefetch_zero = 0;
-		t->prefetch_client = client;
-		prefetch_continue();
-		event_loop_submit();
-		return;
-	}
-}
-
 /* ---- once per turn ----------------------------------------------------------------------------
  */
 
 bool page_in_work(void)
 {
-	unsigned budget = WORK_CHUNKS_PER_TURN;
-	bool more = false;
+	bool more;
 
 	if (page_in.unread)
 		read_unread_faults();
-	for (unsigned i = 0; page_in.reads_used && i < READS_MAX; i++) {
-		struct page_read *r = &page_in.reads[i];
-
-		while (budget && r->state == READ_LOADED) {
-			decode_next(r);
-			budget--;
-		}
-		more |= r->state == READ_LOADED;
-	}
-	more |= prefetch_finish();
+	more = page_read_work();
+	more |= prefetch_settle();
 	return more || page_in.unread;
 }
