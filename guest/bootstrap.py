@@ -332,13 +332,20 @@ def stop_for_snapshot(api, ask):
         api.send(ask)
 
 
+def layer_paths():
+    """Where layers may bring modules along, in Lambda's order."""
+    version = "python%d.%d" % sys.version_info[:2]
+    paths = ("/opt/python/lib/" + version + "/site-packages", "/opt/python")
+    return [path for path in paths if os.path.isdir(path)]
+
+
 def main():
     """Initialise, stop for the snapshot where there is one, then serve for ever."""
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
     ask = api.get(b"invocation/next")
     task_root = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
     os.chdir(task_root)
-    sys.path.insert(0, task_root)
+    sys.path[:0] = [task_root, *layer_paths()]
     try:
         handler = load_handler(os.environ.get("_HANDLER", ""))
     except InitError as e:

@@ -35,7 +35,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION	  1u
+#define PROTO_VERSION	  2u
 #define VMM_CONTROL_FD	  3
 #define PROTO_MESSAGE_MAX (128u << 10)
 #define PROTO_INLINE_MAX  (64u << 10)
@@ -81,6 +81,7 @@ enum proto_dir {
 	PROTO_DIR_ROOT,	   /**< / : the runtime's root file system */
 	PROTO_DIR_TASK,	   /**< /var/task : the function's code */
 	PROTO_DIR_RUNTIME, /**< /var/runtime : Quickthaw's bootstraps */
+	PROTO_DIR_OPT,	   /**< /opt : the function's layers, merged; empty without any */
 	PROTO_DIR_COUNT
 };
 

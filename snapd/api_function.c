@@ -206,8 +206,7 @@ static void update_done(struct work *work)
 		v->settings = job->settings;
 		job->settings.env = NULL;
 		v->modified_ns = clock_real_ns();
-		cleanup_fd(&v->code_fd); /* a view of the old one */
-		v->code_fd = -1;
+		version_close_dirs(v);
 		shell_pool_want_class(scheduler_ram_class(&v->settings));
 		http_reply_json(job->request, 200, version_json(v));
 	}

@@ -152,16 +152,22 @@ static void version_init(struct version *v, struct function *f, uint32_t number)
 	v->function = f;
 	v->number = number;
 	v->stage = "";
-	v->code_fd = -1;
+	v->code_fd = v->opt_fd = -1;
 	v->modified_ns = clock_real_ns();
+}
+
+void version_close_dirs(struct version *v)
+{
+	cleanup_fd(&v->code_fd);
+	cleanup_fd(&v->opt_fd);
+	v->code_fd = v->opt_fd = -1;
 }
 
 static void version_release(struct version *v)
 {
 	template_put(v->template);
 	v->template = NULL;
-	cleanup_fd(&v->code_fd);
-	v->code_fd = -1;
+	version_close_dirs(v);
 	function_settings_free(&v->settings);
 }
 

@@ -44,6 +44,7 @@ struct function;
  * struct version - a frozen copy of a function, or $LATEST (number 0).
  * @stage: what publishing is at: "booting", "capturing", ...; "" when it is over
  * @code_fd: view of the code directory, or -1: not opened yet
+ * @opt_fd: view of the merged layers, or -1: it has none
  * @template: memory of the snapshot, or NULL; one of its references is the version's
  * @opening: the worker is at opening code and template; invocations wait
  * @record_tries: recordings of the working set that were begun
@@ -57,7 +58,7 @@ struct version {
 	char reason[256];
 	uint64_t modified_ns;
 	struct version_snapshot snapshot;
-	int code_fd;
+	int code_fd, opt_fd;
 	struct template *template;
 	bool opening;
 	bool recording;
@@ -111,6 +112,9 @@ struct version *function_newest(struct function *f);
 /** function_log() - its log, made when first needed; NULL without memory (log_ring_add takes it).
  */
 struct log_ring *function_log(struct function *f);
+
+/** version_close_dirs() - its code or layers are others now: the next start opens them again. */
+void version_close_dirs(struct version *v);
 
 /** version_name() - "$LATEST" or the number, into @buf. Return: @buf. */
 const char *version_name(const struct version *v, char buf[16]);

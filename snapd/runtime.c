@@ -52,6 +52,7 @@ static int put_defaults(struct runtime_command *c, const json_t *user)
 		{"TZ", ":UTC"},
 		{"HOME", "/tmp"},
 		{"PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"},
+		{"LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib"},
 		{"AWS_REGION", "local"},
 		{"AWS_DEFAULT_REGION", "local"},
 		{"PYTHONDONTWRITEBYTECODE", "1"}, /* /var/task is read-only */

@@ -124,12 +124,14 @@ static bool has_work(const struct instance *inst)
 
 int session_init(const struct session_hooks *hooks, int root_fd, int runtime_fd)
 {
+	int ret;
+
 	session.hooks = hooks;
 	session.next_deadline_ns = UINT64_MAX;
 	session.counts[INSTANCE_FREE] = INSTANCES_MAX;
-	session_message_init(root_fd, runtime_fd);
 	event_loop_handle(LOOP_EXITED, on_exited);
-	return page_in_init(on_page_in_failed);
+	ret = session_message_init(root_fd, runtime_fd);
+	return ret ? ret : page_in_init(on_page_in_failed);
 }
 
 struct instance *session_instance(uint32_t slot)

@@ -20,8 +20,9 @@ void session_breach(struct instance *inst, const char *text);
 /** session_lost() - its socket was closed without a word. */
 void session_lost(struct instance *inst);
 
-/** session_message_init() - the directories that every guest gets; they stay the caller's. */
-void session_message_init(int root_fd, int runtime_fd);
+/** session_message_init() - the directories that every guest gets; they stay the caller's.
+ * Return: 0 or -errno. */
+int session_message_init(int root_fd, int runtime_fd);
 /** session_receive_one() - receive and act on one message. Return: false when there is none, or the
  * instance has ended. */
 bool session_receive_one(struct instance *inst);

@@ -46,17 +46,22 @@ struct message {
 
 static struct {
 	int root_fd, runtime_fd;
+	int empty_fd; /* /opt of functions without layers */
 	bool unread; /* one or more have more messages than a turn's share */
 	struct message message;
 } messages;
 
 static void on_control(const struct loop_event *event);
 
-void session_message_init(int root_fd, int runtime_fd)
+int session_message_init(int root_fd, int runtime_fd)
 {
 	messages.root_fd = root_fd;
 	messages.runtime_fd = runtime_fd;
+	messages.empty_fd = openat(root_fd, "opt", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (messages.empty_fd < 0)
+		return -errno;
 	event_loop_handle(LOOP_CONTROL, on_control);
+	return 0;
 }
 
 /* ---- what comes in --------------------------------------------------------------------------- */
@@ -333,14 +338,24 @@ static struct iovec iov_str(const char *s)
 	return iov_of(s, strlen(s) + 1);
 }
 
+/** What the guest sees of the host. */
+static void put_dirs(const struct version *v, int fds[PROTO_DIR_COUNT])
+{
+	fds[PROTO_DIR_ROOT] = messages.root_fd;
+	fds[PROTO_DIR_TASK] = v->code_fd;
+	fds[PROTO_DIR_RUNTIME] = messages.runtime_fd;
+	fds[PROTO_DIR_OPT] = v->opt_fd >= 0 ? v->opt_fd : messages.empty_fd;
+}
+
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns)
 {
 	struct proto_boot body = {.memory_bytes = memory_bytes, .tmp_bytes = tmp_bytes};
-	int fds[PROTO_DIR_COUNT] = {messages.root_fd, inst->version->code_fd, messages.runtime_fd};
+	int fds[PROTO_DIR_COUNT];
 	struct iovec iov[256];
 	int n = 0, ret;
 
+	put_dirs(inst->version, fds);
 	iov[n++] = iov_of(&body, sizeof(body));
 	for (; argv[body.argc] && n < (int)ARRAY_SIZE(iov); body.argc++)
 		iov[n++] = iov_str(argv[body.argc]);
@@ -397,11 +412,13 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 		.state_bytes = t->file->state_bytes,
 		.populate_count = template_populate_count(t),
 	};
-	int fds[] = {messages.root_fd, inst->version->code_fd, messages.runtime_fd, t->memfd,
-		     t->file->state_fd};
+	int fds[PROTO_DIR_COUNT + 2];
 	struct iovec iov = iov_of(&body, sizeof(body));
 	int ret;
 
+	put_dirs(inst->version, fds);
+	fds[PROTO_DIR_COUNT] = t->memfd;
+	fds[PROTO_DIR_COUNT + 1] = t->file->state_fd;
 	inst->template = template_get(t);
 	page_in_use(inst->slot, t);
 	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, ARRAY_SIZE(fds));

@@ -256,6 +256,7 @@ int console_run(struct vm *vm, const struct console_options *options)
 	wiring.dirs[PROTO_DIR_ROOT] = open_dir(options->root);
 	wiring.dirs[PROTO_DIR_TASK] = open_dir(options->task);
 	wiring.dirs[PROTO_DIR_RUNTIME] = open_dir(options->runtime);
+	wiring.dirs[PROTO_DIR_OPT] = open_dir(options->opt);
 	if (options->restore)
 		ret = restore(&proc, vm, &wiring, options->restore);
 	else

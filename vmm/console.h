@@ -15,6 +15,7 @@ struct console_options {
 	const char *root;	 /**< / of the guest */
 	const char *task;	 /**< /var/task, or NULL */
 	const char *runtime;	 /**< /var/runtime, or NULL */
+	const char *opt;	 /**< /opt, or NULL */
 	uint64_t memory_bytes;
 	uint64_t tmp_bytes;
 	char *const *argv;	 /**< program and arguments (run) */

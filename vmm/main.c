@@ -53,6 +53,7 @@ static const char usage_text[] =
 	"  --root DIR          the guest's / (default /), read-only\n"
 	"  --task DIR          the guest's /var/task: a function's code\n"
 	"  --runtime DIR       the guest's /var/runtime: a bootstrap\n"
+	"  --opt DIR           the guest's /opt: layers\n"
 	"  --memory MIB        memory limit (default 512)\n"
 	"  --tmp MIB           size limit of the guest's private /tmp (default 512)\n"
 	"  --env NAME=VALUE    run: environment of the guest, repeatable\n"
@@ -121,6 +122,7 @@ static const struct option long_options[] = {
 	{"root", required_argument, NULL, 'r'},
 	{"task", required_argument, NULL, 't'},
 	{"runtime", required_argument, NULL, 'R'},
+	{"opt", required_argument, NULL, 'o'},
 	{"memory", required_argument, NULL, 'm'},
 	{"tmp", required_argument, NULL, 'T'},
 	{"env", required_argument, NULL, 'e'},
@@ -146,6 +148,9 @@ static void parse_option(struct options *o, int c)
 		break;
 	case 'R':
 		con->runtime = optarg;
+		break;
+	case 'o':
+		con->opt = optarg;
 		break;
 	case 'm':
 		con->memory_bytes = MIB(parse_mib("memory", optarg, RAM_MIB_MAX / 2));

@@ -241,6 +241,37 @@ static void test_stat(void **state)
 	assert_int_equal(SYS(g, newfstatat, 3, str(g, ""), ARENA, 0x40000000), -EINVAL);
 }
 
+/* Layers; and a program that remembers device numbers finds the old ones after a restore. */
+static void test_opt(void **state)
+{
+	static const struct {
+		const char *path;
+		unsigned minor;
+	} devices[] = {{"/", 0x20},	     {"/var/task", 0x21}, {"/tmp", 0x23},
+		       {"/dev/shm", 0x24},   {"/proc", 0x25},	  {"/dev", 0x26},
+		       {"/opt/python", 0x28}};
+	struct guest *g = *state;
+	struct stat st;
+
+	tree_make(g);
+	host_mkdir(g, "root/opt");
+	host_write(g, "root/opt/hidden", "of the host");
+	host_mkdir(g, "opt/python");
+	host_write(g, "opt/python/layer.py", "layer");
+	assert_string_equal(g_read(g, "/opt/python/layer.py"), "layer");
+	assert_string_equal(g_read(g, "/opt/../data"), "data");
+	expect_open(g, "/opt/hidden", O_RDONLY, ENOENT);
+	expect_open(g, "/opt/python/layer.py", O_WRONLY, EROFS);
+	expect_open(g, "/opt/new", O_WRONLY | O_CREAT, EROFS);
+	assert_int_equal(SYS(g, unlink, str(g, "/opt/python/layer.py")), -EROFS);
+	assert_int_equal(SYS(g, rename, str(g, "/opt/python"), str2(g, "/opt/p")), -EROFS);
+	assert_non_null(strstr(g_read(g, "/proc/mounts"), "quickthaw /opt overlay ro"));
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+		assert_int_equal(g_stat(g, devices[i].path, &st), 0);
+		assert_int_equal(st.st_dev, makedev(0, devices[i].minor));
+	}
+}
+
 static void test_directories(void **state)
 {
 	struct guest *g = *state;
@@ -380,6 +411,7 @@ int main(void)
 		TEST(test_special_nodes), TEST(test_stat),
 		TEST(test_directories),	  TEST(test_openat2),
 		TEST(test_restore),	  TEST(test_hostile_state),
+		TEST(test_opt),
 	};
 
 	return cmocka_run_group_tests_name("vfs", tests, NULL, NULL);

@@ -48,6 +48,8 @@ static inline void guest_start(struct guest *g, const char *dir)
 	snprintf(path, sizeof(path), "%s/task", dir);
 	dirs[PROTO_DIR_TASK] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	dirs[PROTO_DIR_RUNTIME] = -1;
+	snprintf(path, sizeof(path), "%s/opt", dir);
+	dirs[PROTO_DIR_OPT] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	assert_true(dirs[0] >= 0 && dirs[1] >= 0);
 	assert_int_equal(vfs_new(&g->p, dirs), 0);
 }
@@ -249,6 +251,7 @@ static inline int guest_setup(void **state)
 	memcpy(g->dir, dir, sizeof(dir));
 	host_mkdir(g, "root");
 	host_mkdir(g, "task");
+	host_mkdir(g, "opt");
 	host_mkdir(g, "outside");
 	host_write(g, "outside/secret", "secret");
 	guest_start(g, dir);

@@ -92,7 +92,7 @@ static int reopen(struct vfs *v, const char *path, int flags, struct stat *ret)
 	struct stat st;
 	int fd, err;
 
-	if (mount > VFS_RUNTIME)
+	if (!vfs_is_host(mount))
 		return -ENOENT;
 	err = host_lookup(v, mount, rel, &fd, ret);
 	if (err || flags & O_PATH)

@@ -284,6 +284,8 @@ static void text_mounts(struct proc *p, int num, struct synth_text *t)
 		synth_print(t, "quickthaw /var/task overlay ro,relatime 0 0\n");
 	if (p->vfs->dirs[PROTO_DIR_RUNTIME] >= 0)
 		synth_print(t, "quickthaw /var/runtime overlay ro,relatime 0 0\n");
+	if (p->vfs->dirs[PROTO_DIR_OPT] >= 0)
+		synth_print(t, "quickthaw /opt overlay ro,relatime 0 0\n");
 }
 
 /* Random, and another one in every clone. */

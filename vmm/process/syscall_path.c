@@ -208,7 +208,7 @@ static int make_check(const struct vfs_node *n)
 		return -EEXIST;
 	if (n->parent)
 		return 0;
-	return n->mount == VFS_PROC ? -ENOENT : n->mount <= VFS_RUNTIME ? -EROFS : -EPERM;
+	return n->mount == VFS_PROC ? -ENOENT : vfs_is_host(n->mount) ? -EROFS : -EPERM;
 }
 
 /* Whether an existing name may go away. */
@@ -216,7 +216,7 @@ static int remove_check(const struct vfs_node *n)
 {
 	if (n->parent)
 		return 0;
-	if (n->inode || n->mount > VFS_RUNTIME)
+	if (n->inode || !vfs_is_host(n->mount))
 		return n->inode ? -EBUSY : -EPERM; /* a mount point; a synthesised file */
 	return -EROFS;
 }
@@ -360,7 +360,7 @@ static int64_t rename_at(struct proc *p, const uint64_t from[2], const uint64_t 
 	if (a.missing)
 		return -ENOENT;
 	if (!a.parent || !b.parent)
-		return a.parent || a.mount <= VFS_RUNTIME ? -EROFS : -EPERM;
+		return a.parent || vfs_is_host(a.mount) ? -EROFS : -EPERM;
 	if (flags & RENAME_NOREPLACE && !b.missing)
 		return -EEXIST;
 	if (flags & RENAME_EXCHANGE && b.missing)
@@ -421,7 +421,7 @@ static int64_t link_at(struct proc *p, const uint64_t from[2], const uint64_t to
 	if (!b.missing)
 		return -EEXIST;
 	if (a.mount != b.mount || !a.inode)
-		return a.mount == b.mount && a.mount <= VFS_RUNTIME ? -EROFS : -EXDEV;
+		return a.mount == b.mount && vfs_is_host(a.mount) ? -EROFS : -EXDEV;
 	err = make_check(&b);
 	if (err || b.dir_wanted)
 		return err ? err : -ENOENT;

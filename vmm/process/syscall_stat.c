@@ -176,7 +176,7 @@ static int64_t statfs_out(struct proc *p, const struct stat *st, uint64_t to)
 		out.f_type = PROC_SUPER_MAGIC;
 	} else if (st->st_dev == vfs_dev(VFS_SYS)) {
 		out.f_type = SYSFS_MAGIC;
-	} else if (st->st_dev <= vfs_dev(VFS_RUNTIME) && st->st_dev >= vfs_dev(VFS_ROOT)) {
+	} else if (vfs_dev_is_host(st->st_dev)) {
 		out.f_type = OVERLAYFS_SUPER_MAGIC;
 		out.f_blocks = 1 << 20;
 		out.f_flags |= ST_RDONLY;

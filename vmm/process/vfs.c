@@ -14,16 +14,29 @@
 #include "vmm/process/vfs_node.h"
 
 static const char *const mount_points[VFS_MOUNT_COUNT] = {
-	[VFS_ROOT] = "",    [VFS_TASK] = "/var/task", [VFS_RUNTIME] = "/var/runtime",
-	[VFS_TMP] = "/tmp", [VFS_SHM] = "/dev/shm",   [VFS_PROC] = "/proc",
-	[VFS_DEV] = "/dev", [VFS_SYS] = "/sys",
+	[VFS_ROOT] = "",      [VFS_TASK] = "/var/task", [VFS_RUNTIME] = "/var/runtime",
+	[VFS_OPT] = "/opt",   [VFS_TMP] = "/tmp",	[VFS_SHM] = "/dev/shm",
+	[VFS_PROC] = "/proc", [VFS_DEV] = "/dev",	[VFS_SYS] = "/sys",
 };
 
-enum { VFS_DEV_FIRST = 0x20 };
+/* Programs remember them over a capture: a mount's number never changes. */
+static const unsigned char device_numbers[VFS_MOUNT_COUNT] = {
+	[VFS_ROOT] = 0x20, [VFS_TASK] = 0x21, [VFS_RUNTIME] = 0x22,
+	[VFS_TMP] = 0x23,  [VFS_SHM] = 0x24,  [VFS_PROC] = 0x25,
+	[VFS_DEV] = 0x26,  [VFS_SYS] = 0x27,  [VFS_OPT] = 0x28,
+};
 
 dev_t vfs_dev(enum vfs_mount mount)
 {
-	return makedev(0, VFS_DEV_FIRST + (unsigned)mount);
+	return makedev(0, device_numbers[mount]);
+}
+
+bool vfs_dev_is_host(dev_t dev)
+{
+	for (int m = 0; m < PROTO_DIR_COUNT; m++)
+		if (dev == vfs_dev((enum vfs_mount)m))
+			return true;
+	return false;
 }
 
 static bool mount_active(const struct vfs *v, int mount)

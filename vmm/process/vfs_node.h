@@ -27,11 +27,12 @@
 #include "vmm/process/tmpfs.h"
 #include "vmm/process/vfs.h"
 
-/** Mounts; the first ones are the directories of the host. Saved as part of st_dev: keep order. */
+/** Mounts; the first ones are the directories of the host. */
 enum vfs_mount {
 	VFS_ROOT = PROTO_DIR_ROOT,
 	VFS_TASK = PROTO_DIR_TASK,
 	VFS_RUNTIME = PROTO_DIR_RUNTIME,
+	VFS_OPT = PROTO_DIR_OPT,
 	VFS_TMP,
 	VFS_SHM,
 	VFS_PROC,
@@ -120,8 +121,14 @@ int vfs_open_walk(struct proc *p, int dirfd, const char *path, int flags, mode_t
 /** vfs_mount_of() - who answers for a canonical path. @ret_rel: the rest, "" for the mount itself.
  */
 enum vfs_mount vfs_mount_of(const struct vfs *v, const char *path, const char **ret_rel);
-/** vfs_dev() - st_dev of a mount. */
+/** vfs_is_host() - does a directory of the host answer for it? */
+static inline bool vfs_is_host(enum vfs_mount mount)
+{
+	return (int)mount < PROTO_DIR_COUNT;
+}
+/** vfs_dev() - st_dev of a mount. vfs_dev_is_host() - one of a directory of the host's? */
 dev_t vfs_dev(enum vfs_mount mount);
+bool vfs_dev_is_host(dev_t dev);
 /** vfs_file_path() - canonical path of an open file, or -ENOENT. */
 int vfs_file_path(struct proc *p, const struct file *f, char *buf, size_t n);
 /** vfs_cwd() - path of the current directory, -ENOENT when it was removed. */

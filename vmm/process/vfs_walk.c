@@ -301,7 +301,7 @@ static int step_whole(struct walk *w, enum step *ret)
 
 	*ret = STEP_SLOW;
 	if (!rest_is_plain(w, n->path, &slash) ||
-	    vfs_mount_of(w->p->vfs, n->path, &rel) > VFS_RUNTIME || !*rel)
+	    !vfs_is_host(vfs_mount_of(w->p->vfs, n->path, &rel)) || !*rel)
 		return 0;
 	err = node_resolve(w->p, n);
 	if (err == -ELOOP || (err == -ENOENT && w->flags & VFS_WALK_CREATE))
