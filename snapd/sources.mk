@@ -7,7 +7,9 @@ snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_metr
 	snapd/session_message.c snapd/shell_pool.c snapd/template.c snapd/tree.c snapd/version_open.c snapd/worker.c
 snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
-snapd_LDLIBS := -lmicrohttpd -luring -ljansson $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
+snapd_LDLIBS := -lmicrohttpd -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
+# The queue of asynchronous invocations.
+snapd_SRCS += snapd/event_policy.c snapd/event_store.c
 
 # snapctl: one file per subcommand
 snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publish.c \
