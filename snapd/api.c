@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/util.h"
+#include "snapd/readiness.h"
 
 #define LAMBDA_PREFIX	 "/2015-03-31/functions"
 #define LAYER_PREFIX	 "/2018-10-31/layers"
@@ -247,7 +248,9 @@ void api_route(struct http_request *r)
 	else if (!strncmp(r->path, QUICKTHAW_PREFIX, strlen(QUICKTHAW_PREFIX)))
 		route_quickthaw(r, r->path + strlen(QUICKTHAW_PREFIX));
 	else if (!strcmp(r->path, "/healthz"))
-		http_reply(r, 200, "text/plain", "ok\n", 3);
+		api_healthz(r);
+	else if (!strcmp(r->path, "/readyz"))
+		api_readyz(r);
 	else if (!strcmp(r->path, "/metrics"))
 		api_metrics(r);
 	else

@@ -12,6 +12,7 @@
 #include "snapd/api.h"
 #include "snapd/metrics.h"
 #include "snapd/page_in.h"
+#include "snapd/readiness.h"
 #include "snapd/scheduler.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
@@ -103,6 +104,8 @@ void api_metrics_write(FILE *to)
 		    scheduler_stats.queued);
 	write_gauge(to, "quickthaw_snapshot_reads_under_way", "Reads of snapshot files under way.",
 		    page_in_reads());
+	write_gauge(to, "quickthaw_disk_free_bytes", "Room on the disk of the state directory.",
+		    readiness_disk_free());
 	metrics_write(to);
 }
 

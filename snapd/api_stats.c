@@ -5,8 +5,11 @@
 
 #include "common/cleanup.h"
 #include "common/util.h"
+#include "common/version.h"
 #include "snapd/api.h"
+#include "snapd/failure_log.h"
 #include "snapd/page_in.h"
+#include "snapd/readiness.h"
 #include "snapd/scheduler.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
@@ -81,19 +84,57 @@ static json_t *shells_json(void)
 			 (int)session_count(INSTANCE_SPAWNING));
 }
 
-void api_stats(struct http_request *r)
+static json_t *function_json(const struct function *f)
+{
+	const struct version *newest = f->versions;
+	char number[16];
+	int versions = 0;
+
+	for (const struct version *v = newest; v; v = v->next)
+		versions++;
+	return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "FunctionName", f->name, "Runtime",
+			 f->latest.settings.runtime, "Versions", versions, "Newest",
+			 newest ? version_name(newest, number) : "", "State",
+			 version_state_names[newest ? newest->state : f->latest.state], "Stage",
+			 newest ? newest->stage : "");
+}
+
+static json_t *functions_json(void)
+{
+	json_t *list = json_array();
+
+	for (const struct function *f = functions_first(); f; f = f->next)
+		json_array_append_new(list, function_json(f));
+	return list;
+}
+
+static json_t *starts_json(void)
 {
 	json_t *starts = json_object();
 
 	for (int i = START_WARM; i < START_KIND_COUNT; i++)
 		json_object_set_new(starts, start_kind_names[i],
 				    json_integer((json_int_t)scheduler_stats.starts[i]));
-	http_reply_json(r, 200,
-			json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:I, s:i, s:i, s:i}", "Pid",
-				  (int)getpid(), "RssKiB", (json_int_t)(api_rss_bytes() >> 10), "Shells",
-				  shells_json(), "Instances", instances_json(), "Templates",
-				  templates_json(), "Starts", starts, "Errors",
-				  (json_int_t)scheduler_stats.errors, "InvocationsUnderWay",
-				  (int)scheduler_stats.under_way, "ReadsInFlight",
-				  (int)page_in_reads(), "InstancesMax", (int)INSTANCES_MAX));
+	return starts;
+}
+
+void api_stats(struct http_request *r)
+{
+	char reason[256];
+	const char *unready = readiness_reason(reason, sizeof(reason));
+	json_t *root = json_pack(
+		"{s:s, s:i, s:I, s:s, s:I, s:I, s:i, s:i, s:i, s:i}", "Build", quickthaw_version,
+		"Pid", (int)getpid(), "RssKiB", (json_int_t)(api_rss_bytes() >> 10), "Unready",
+		unready ? unready : "", "DiskFreeMiB", (json_int_t)(readiness_disk_free() >> 20),
+		"Errors", (json_int_t)scheduler_stats.errors, "InvocationsUnderWay",
+		(int)scheduler_stats.under_way, "Queued", (int)scheduler_stats.queued,
+		"ReadsInFlight", (int)page_in_reads(), "InstancesMax", (int)INSTANCES_MAX);
+
+	json_object_set_new(root, "Shells", shells_json());
+	json_object_set_new(root, "Functions", functions_json());
+	json_object_set_new(root, "Instances", instances_json());
+	json_object_set_new(root, "Templates", templates_json());
+	json_object_set_new(root, "Starts", starts_json());
+	json_object_set_new(root, "Failures", failure_log_json());
+	http_reply_json(r, 200, root);
 }

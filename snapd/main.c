@@ -26,6 +26,7 @@
 #include "snapd/options.h"
 #include "snapd/page_in.h"
 #include "snapd/publish.h"
+#include "snapd/readiness.h"
 #include "snapd/scheduler.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
@@ -69,6 +70,7 @@ static void on_signal(const struct loop_event *event)
 {
 	(void)event;
 	log_info("stopping");
+	readiness_stop();
 	event_loop_stop();
 }
 
@@ -185,6 +187,9 @@ static void start(const struct options *o, struct resources *res)
 		exit(2);
 	make_parent(o->socket);
 	open_store(o);
+	ret = readiness_init(o->state);
+	if (ret)
+		die("%s: %s", o->state, strerror(-ret));
 	open_files(o, res);
 	pool.vmm_fd = res->vmm_fd;
 	pool.kvm_fd = res->kvm_fd;

@@ -32,6 +32,7 @@
 #include "common/cpu_feature.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/failure_log.h"
 #include "snapd/metrics.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
@@ -183,6 +184,8 @@ static void deliver(struct invocation *inv, struct invocation_outcome *out)
 	scheduler_stats.under_way--;
 	inv->request.done(inv, out);
 	metrics_invocation(out);
+	if (out->failure)
+		failure_log_add(inv->request.version, inv->request_id, out);
 	inv->state = INVOCATION_FREE;
 	inv->function = NULL;
 	inv->inst = NULL;

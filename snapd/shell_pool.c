@@ -33,6 +33,7 @@ static struct {
 	bool wanted[CLASS_COUNT];
 	unsigned waiting[CLASS_COUNT]; /* takers that found none since the last refill */
 	unsigned failures;	       /* in a row: wait longer each time */
+	bool made;		       /* one has been ready */
 	uint64_t backoff_until_ns;
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
@@ -91,6 +92,15 @@ static unsigned count_class(int class, enum instance_state state)
 unsigned shell_pool_ready(int class)
 {
 	return count_class(class, INSTANCE_SHELL);
+}
+
+const char *shell_pool_trouble(void)
+{
+	if (session_count(INSTANCE_SHELL))
+		return NULL;
+	if (pool.failures)
+		return "microVMs cannot be made: the log says why";
+	return pool.made ? NULL : "starting: no microVM is ready yet";
 }
 
 unsigned shell_pool_target(int class)
@@ -207,6 +217,7 @@ void shell_pool_on_shell(struct instance *inst)
 {
 	(void)inst;
 	pool.failures = 0;
+	pool.made = true;
 	pool.missing = true; /* perhaps: the next refill finds out */
 }
 

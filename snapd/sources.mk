@@ -1,10 +1,12 @@
 # snapd: sources
-snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_metrics.c snapd/api_stats.c snapd/base64.c \
+snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_stats.c snapd/base64.c \
 	snapd/event_loop.c snapd/function.c snapd/function_store.c snapd/host.c snapd/http_api.c \
-	snapd/log_ring.c snapd/metrics.c snapd/options.c snapd/outcome.c snapd/page_in.c \
+	snapd/log_ring.c snapd/options.c snapd/outcome.c snapd/page_in.c \
 	snapd/page_read.c snapd/populate.c snapd/prefetch.c \
 	snapd/publish.c snapd/record.c snapd/runtime.c snapd/scheduler.c snapd/session.c \
 	snapd/session_message.c snapd/shell_pool.c snapd/template.c snapd/tree.c snapd/version_open.c snapd/worker.c
+# What operators look at.
+snapd_SRCS += snapd/api_metrics.c snapd/failure_log.c snapd/metrics.c snapd/readiness.c
 snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
 snapd_LDLIBS := -lmicrohttpd -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)

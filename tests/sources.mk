@@ -77,7 +77,9 @@ test_event_store_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_bench
 test_bench_LIBS := bench common
 test_bench_LDLIBS := -ljansson -lm
-# What is counted, as Prometheus reads it.
-UNIT_TESTS += test_metrics
+# What is counted, as Prometheus reads it; readiness; the list of failures.
+UNIT_TESTS += test_metrics test_api_health
 test_metrics_LIBS := snapd snapshot common
 test_metrics_LDLIBS := $(snapd_LDLIBS)
+test_api_health_LIBS := snapd snapshot common
+test_api_health_LDLIBS := $(snapd_LDLIBS)
