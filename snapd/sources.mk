@@ -9,7 +9,9 @@ snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_stat
 snapd_SRCS += snapd/api_metrics.c snapd/failure_log.c snapd/metrics.c snapd/readiness.c
 snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
-snapd_LDLIBS := -lmicrohttpd -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
+snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
+# The front door: who may speak over TCP.
+snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
 # The queue of asynchronous invocations.
 snapd_SRCS += snapd/event_policy.c snapd/event_store.c
 

@@ -50,6 +50,9 @@ test_snapd_parts_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_config
 test_config_LIBS := snapd snapshot common
 test_config_LDLIBS := $(snapd_LDLIBS)
+UNIT_TESTS += test_sigv4
+test_sigv4_LIBS := snapd snapshot common
+test_sigv4_LDLIBS := $(snapd_LDLIBS)
 # Files of a guest, by its own system calls; no KVM.
 UNIT_TESTS += test_vfs test_vfs_synth test_tmpfs test_pipe
 test_vfs_LIBS := vmm snapshot common
