@@ -216,13 +216,26 @@ static int mount_tmpfs(const char *dir)
 	return fd < 0 ? -errno : fd;
 }
 
+/*
+ * The tree at @root, attached nowhere: a copy that lives as long as a descriptor of it. In the tree
+ * that is mounted, the mounts below it would come apart with the mount namespace, which ends with
+ * snapd; a guest that outlives its snapd holds the copy.
+ */
+static int detach_copy(int root)
+{
+	int fd = open_tree(root, "",
+			   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int sandbox_root_build(const char *dir, const char *const *paths, int *ret_dirfd)
 {
 	struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
 	CLEANUP_FD int host_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_FD int root = -1;
 	mode_t mask = umask(0);
-	int err = 0;
+	int fd = -1, err = 0;
 
 	*ret_dirfd = -1;
 	if (dir[0] != '/')
@@ -244,12 +257,15 @@ int sandbox_root_build(const char *dir, const char *const *paths, int *ret_dirfd
 		err = add_own_files(root);
 		if (!err && mount_setattr(root, "", AT_EMPTY_PATH, &read_only, sizeof(read_only)))
 			err = -errno;
+		if (!err) {
+			fd = detach_copy(root);
+			err = fd < 0 ? fd : 0;
+		}
 		if (err)
 			log_error("cannot finish the guests' file tree: %s", strerror(-err));
 	}
 	umask(mask);
-	if (!err)
-		*ret_dirfd = steal_fd(&root);
+	*ret_dirfd = fd;
 	return err;
 }
 

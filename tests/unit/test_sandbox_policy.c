@@ -4,11 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/openat2.h>
+#include <sched.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "common/cleanup.h"
+#include "common/io.h"
 #include "common/util.h"
 #include "tests/unit/jail_test.h"
 
@@ -82,6 +86,48 @@ static void test_guest_root_refuses(void **state)
 	rmdir(dir);
 }
 
+/* In a mount namespace that ends with it: the tree for whoever is at the other end of @sock. */
+static void build_and_send(const char *dir, int sock)
+{
+	struct iovec iov = {(void *)(uintptr_t) "", 1};
+	int root = -1;
+
+	if (unshare(CLONE_NEWNS) || sandbox_root_build(dir, NULL, &root) ||
+	    fdpass_send(sock, &iov, 1, &root, 1))
+		_exit(1);
+	_exit(0);
+}
+
+/* A guest may outlive the snapd that made its tree, and still has all of it. */
+static void test_guest_root_outlives_its_maker(void **state)
+{
+	char dir[] = "/tmp/qt-root-XXXXXX", byte;
+	int pair[2], fds[FDPASS_FDS_MAX], count = 0, status = -1;
+	struct stat st;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	pid = fork();
+	if (!pid)
+		build_and_send(dir, pair[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(fdpass_recv(pair[0], &byte, 1, fds, &count, 0), 1);
+	assert_int_equal(count, 1);
+	/* What is mounted below the top, directories and single files. */
+	assert_int_equal(fstatat(fds[0], "usr/bin/env", &st, 0), 0);
+	assert_int_equal(fstatat(fds[0], "etc/hosts", &st, 0), 0);
+	assert_true(st.st_size > 0);
+	assert_int_equal(mkdirat(fds[0], "x", 0700), -1);
+	assert_int_equal(errno, EROFS);
+	close(fds[0]);
+	close(pair[0]);
+	close(pair[1]);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 /* A directory of code: read-only, and ".." ends at its top whatever is above it. */
 static void test_dir_open(void **state)
 {
@@ -120,13 +166,32 @@ static void test_dir_open(void **state)
 static void test_seccomp_denies(void **state)
 {
 	static const char *const calls[] = {
-		"open",	    "openat-write",   "openat-create",	 "execve",
-		"execveat", "clone",	      "socket",		 "connect",
-		"ptrace",   "mount",	      "unshare",	 "setns",
-		"bpf",	    "mmap",	      "mprotect",	 "fcntl",
-		"prctl",    "io_uring_setup", "rt_sigaction",	 "seccomp",
-		"unknown",  "ioctl-tiocsti",  "ioctl-create-vm", "ioctl-uffd-copy",
-		"fcntl-setfl", "memfd_create-huge",
+		"open",
+		"openat-write",
+		"openat-create",
+		"execve",
+		"execveat",
+		"clone",
+		"socket",
+		"connect",
+		"ptrace",
+		"mount",
+		"unshare",
+		"setns",
+		"bpf",
+		"mmap",
+		"mprotect",
+		"fcntl",
+		"prctl",
+		"io_uring_setup",
+		"rt_sigaction",
+		"seccomp",
+		"unknown",
+		"ioctl-tiocsti",
+		"ioctl-create-vm",
+		"ioctl-uffd-copy",
+		"fcntl-setfl",
+		"memfd_create-huge",
 	};
 
 	(void)state;
@@ -185,6 +250,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_guest_root),
 		cmocka_unit_test(test_guest_root_refuses),
+		cmocka_unit_test(test_guest_root_outlives_its_maker),
 		cmocka_unit_test(test_dir_open),
 		cmocka_unit_test(test_seccomp_denies),
 		cmocka_unit_test(test_seccomp_denies_other_abi),
