@@ -24,6 +24,18 @@
  */
 
 /**
+ * sandbox_adopt_cgroups() - before sandbox_init(): go on in the cgroups of a snapd before this one,
+ * whose jails are adopted.
+ * @fd: what its sandbox_cgroups() was; becomes ours
+ */
+void sandbox_adopt_cgroups(int fd);
+
+/** sandbox_cgroups() - the directory of this process's cgroups, which it holds a lock on, or -1
+ * where the host has none. As long as somebody has a copy of the descriptor, nobody takes the
+ * groups for those of a dead snapd. It stays ours. */
+int sandbox_cgroups(void);
+
+/**
  * sandbox_init() - make ready to build jails in this process.
  * Moves the process into a mount namespace of its own (so that nothing mounted later is seen by
  * the host, and all of it goes away with the process), removes cgroups that an earlier run left
@@ -32,7 +44,8 @@
  */
 int sandbox_init(void);
 
-/** sandbox_finish() - at a clean end, when all jails are reaped: remove the parent cgroup. */
+/** sandbox_finish() - at a clean end, when all jails are reaped: remove the parent cgroup. Not when
+ * jails are left to another process. */
 void sandbox_finish(void);
 
 /**
@@ -43,9 +56,9 @@ void sandbox_finish(void);
  * tmpfs becomes read-only. Nothing else of the host can be reached below the result.
  * @dir: absolute; created where missing. An earlier tree there is hidden by the new one.
  * @paths: absolute host paths, NULL-terminated; NULL for sandbox_root_paths
- * @ret_dirfd: O_PATH | O_CLOEXEC descriptor of a copy of the tree, the caller's. The copy is attached
- *	nowhere and lives as long as one of its descriptors, whoever has it.
- * Return: 0 or -errno (the failing path is logged). After sandbox_init(). Blocks on file systems.
+ * @ret_dirfd: O_PATH | O_CLOEXEC descriptor of a copy of the tree, the caller's. The copy is
+ *attached nowhere and lives as long as one of its descriptors, whoever has it. Return: 0 or -errno
+ *(the failing path is logged). After sandbox_init(). Blocks on file systems.
  */
 int sandbox_root_build(const char *dir, const char *const *paths, int *ret_dirfd);
 
@@ -91,12 +104,15 @@ struct sandbox_spec {
 	const int *fds; /**< fds[i] becomes descriptor SANDBOX_FD_FIRST + i; -1 leaves it closed */
 	int fd_count;	/**< at most SANDBOX_FDS_MAX; they stay the caller's too */
 	int log_fd;	/**< becomes 1 and 2; for example snapd's own 2 */
+	bool outlives;	/**< it is not killed when this process ends: it must end by itself when
+			     nobody holds the other end of what it was given */
 	struct sandbox_limits limits;
 };
 
 /** struct sandbox_child - a jailed process. Start it as SANDBOX_CHILD_INIT. */
 struct sandbox_child {
 	pid_t pid;
+	bool adopted;		     /**< the child of another process: whoever that is reaps it */
 	int pidfd;		     /**< readable (poll, io_uring) when the process is gone */
 	char id[SANDBOX_ID_MAX + 1]; /**< as in the spec */
 	uint32_t spawn_ns;	     /**< from the request to the exec */
@@ -111,7 +127,7 @@ struct sandbox_child {
  * New user, mount, pid, net, ipc, uts and cgroup namespaces; an unprivileged user that no other
  * jail has at the same time; an empty read-only root without /proc, /sys or /dev; no capability in
  * any set; NO_NEW_PRIVS; rlimits; only the given descriptors; a memory cgroup where the host has
- * one. It is killed when this process ends, however that comes about.
+ * one. It is killed when this process ends, however that comes about, unless it @outlives it.
  * Blocks for 1 to 2 ms; an event loop uses sandbox_spawn_queue(). Safe in any thread.
  * Return: 0, or -errno after a log line that names the step which failed. After sandbox_init().
  */

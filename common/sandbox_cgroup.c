@@ -5,6 +5,10 @@
  * Groups are quickthaw/<pid of snapd>/<id of the jail> below the root of the hierarchy that has the
  * memory controller. A running snapd holds a lock (flock) on its directory, so the next one can
  * tell what a killed one left behind, whatever the pids are by then, and clears it away.
+ *
+ * The lock is the open file's, not the process's: a snapd that adopts the jails of another gets
+ * that descriptor with them and goes on in the same directory, under its old name. Should a later
+ * snapd have that pid, its directory gets a name of its own, PID-N.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -35,7 +39,8 @@ enum { CGROUP_NONE, CGROUP_V1, CGROUP_V2 };
 static struct {
 	int version;
 	int root_fd; /* quickthaw */
-	int fd;	     /* quickthaw/<pid>, locked */
+	int fd;	     /* quickthaw/<name>, locked */
+	char name[NAME_MAX + 1];
 } cgroup = {.root_fd = -1, .fd = -1};
 
 static int write_value(int dirfd, const char *name, const char *value)
@@ -177,25 +182,69 @@ static int open_group(int parent, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/** Is cgroup.name below @root the directory @fd? */
+static bool is_named(int root, int fd)
+{
+	struct stat ours, named;
+
+	return !fstat(fd, &ours) && !fstatat(root, cgroup.name, &named, 0) &&
+	       named.st_ino == ours.st_ino && named.st_dev == ours.st_dev;
+}
+
 /* Open and lock quickthaw/<pid>. Another snapd that starts may take the group for a stale one
  * before it is locked; then it is gone by the time it is ours, and is made again. */
 static int lock_group(int root)
 {
-	struct stat ours, named;
-	char name[16];
+	int n = snprintf(cgroup.name, sizeof(cgroup.name), "%d", (int)getpid());
 
-	snprintf(name, sizeof(name), "%d", (int)getpid());
 	for (int tries = 0; tries < 10; tries++) {
-		CLEANUP_FD int fd = open_group(root, name);
+		CLEANUP_FD int fd = open_group(root, cgroup.name);
 
 		if (fd < 0)
 			return fd;
-		if (flock(fd, LOCK_EX) || fstat(fd, &ours))
+		if (!flock(fd, LOCK_EX | LOCK_NB)) {
+			if (is_named(root, fd))
+				return steal_fd(&fd);
+		} else if (errno == EWOULDBLOCK) {
+			snprintf(cgroup.name + n, sizeof(cgroup.name) - (size_t)n, "-%d", tries);
+		} else {
 			return -errno;
-		if (!fstatat(root, name, &named, 0) && named.st_ino == ours.st_ino)
-			return steal_fd(&fd);
+		}
 	}
 	return -EBUSY;
+}
+
+void sandbox_adopt_cgroups(int fd)
+{
+	cgroup.fd = fd;
+}
+
+int sandbox_cgroups(void)
+{
+	return cgroup.fd;
+}
+
+/** The directory that was adopted, if it is one of ours. */
+static bool adopted_group(int root)
+{
+	char link[64], path[PATH_MAX];
+	const char *name;
+	ssize_t n;
+
+	if (cgroup.fd < 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", cgroup.fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	path[MAX(n, 0)] = '\0';
+	name = strrchr(path, '/');
+	if (name && name[1] &&
+	    snprintf(cgroup.name, sizeof(cgroup.name), "%s", name + 1) <= NAME_MAX &&
+	    is_named(root, cgroup.fd))
+		return true;
+	log_warn("the cgroups of the snapd before are not those of this host: %s", path);
+	close(cgroup.fd);
+	cgroup.fd = -1;
+	return false;
 }
 
 static int make_parents(const char *hierarchy)
@@ -210,7 +259,8 @@ static int make_parents(const char *hierarchy)
 	if (root < 0)
 		return root;
 	remove_stale(root);
-	cgroup.fd = lock_group(root);
+	if (!adopted_group(root))
+		cgroup.fd = lock_group(root);
 	if (cgroup.fd < 0)
 		return cgroup.fd;
 	cgroup.root_fd = fcntl(root, F_DUPFD_CLOEXEC, 0);
@@ -348,12 +398,9 @@ int sandbox_cgroup_remove(const char *id)
 
 void sandbox_cgroup_finish(void)
 {
-	char name[16];
-
 	if (cgroup.version == CGROUP_NONE)
 		return;
-	snprintf(name, sizeof(name), "%d", (int)getpid());
-	unlinkat(cgroup.root_fd, name, AT_REMOVEDIR);
+	unlinkat(cgroup.root_fd, cgroup.name, AT_REMOVEDIR);
 	close(cgroup.fd);
 	close(cgroup.root_fd);
 	cgroup.fd = cgroup.root_fd = -1;

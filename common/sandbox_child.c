@@ -223,7 +223,7 @@ static int child_steps(struct sandbox_plan *p)
 	}
 	if (!err) {
 		p->step = SANDBOX_STEP_PDEATHSIG;
-		err = die_with_parent(p);
+		err = p->outlives ? 0 : die_with_parent(p);
 	}
 	if (!err) {
 		p->step = SANDBOX_STEP_CAPABILITIES;

@@ -49,7 +49,8 @@ struct sandbox_plan {
 	int tasks_fd;  /**< cgroup v1: write "0" here to join; -1 where it is not needed */
 	int parent_fd; /**< pidfd of the parent process, to see whether it is still there */
 	int cap_last;
-	bool trial; /**< exit instead of the exec: only see whether jails can be made */
+	bool outlives; /**< no signal when the parent dies */
+	bool trial;    /**< exit instead of the exec: only see whether jails can be made */
 	const char *const *argv;
 	const char *const *envp;
 	struct {

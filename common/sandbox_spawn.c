@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -244,6 +245,7 @@ static int spawn(const struct sandbox_spec *spec, struct sandbox_child *ret)
 		.exe_fd = spec->exe_fd,
 		.tasks_fd = -1,
 		.parent_fd = spawner.self_fd,
+		.outlives = spec->outlives,
 		.cap_last = spawner.cap_last,
 		.argv = spec->argv,
 		.envp = spec->envp,
@@ -483,18 +485,29 @@ int sandbox_kill(const struct sandbox_child *child)
 	return pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0) ? -errno : 0;
 }
 
+/** Wait for the end of a process. Its parent alone can reap it and learns its status. */
+static int wait_for_end(const struct sandbox_child *child, int *ret_status)
+{
+	struct pollfd gone = {.fd = child->pidfd, .events = POLLIN};
+
+	for (;;) {
+		int ret = child->adopted ? poll(&gone, 1, -1)
+					 : (int)waitpid(child->pid, ret_status, 0);
+
+		if (ret >= 0)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
 int sandbox_reap(struct sandbox_child *child, int *ret_status)
 {
 	int status = 0;
 	int err = 0;
 
 	if (child->pid > 0) {
-		while (waitpid(child->pid, &status, 0) < 0) {
-			if (errno == EINTR)
-				continue;
-			err = -errno;
-			break;
-		}
+		err = wait_for_end(child, &status);
 		if (sandbox_cgroup_remove(child->id))
 			log_warn("jail %s: its cgroup stays behind until the next start",
 				 child->id);

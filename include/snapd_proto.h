@@ -25,7 +25,8 @@
  *     | <------------------------ WORKING_SET fd  |
  *     |                                           |
  *     | <---------------------------------- FAILED|  the instance is over: why, with a report
- *     |  close -----------------------------------|  vmm exits at once when the socket closes
+ *     |  close -----------------------------------|  vmm exits at once when the last copy of
+ *     |                                           |  snapd's end closes, whatever its guest does
  *
  * Both sides treat the other as hostile: lengths, counts and descriptors are checked on arrival and
  * a breach ends the instance. Integers are host-endian: both ends are on one host.

@@ -86,3 +86,6 @@ test_metrics_LIBS := snapd snapshot common
 test_metrics_LDLIBS := $(snapd_LDLIBS)
 test_api_health_LIBS := snapd snapshot common
 test_api_health_LDLIBS := $(snapd_LDLIBS)
+# The end of a vmm whose snapd is gone; no KVM.
+UNIT_TESTS += test_lifeline
+test_lifeline_LIBS := vmm common

@@ -20,6 +20,7 @@
 #include "vmm/console.h"
 #include "vmm/control.h"
 #include "vmm/cpu_features.h"
+#include "vmm/lifeline.h"
 #include "vmm/populate.h"
 #include "vmm/process/runtime_api.h"
 #include "vmm/process/syscall.h"
@@ -341,7 +342,7 @@ static int command_shell(const struct options *o)
 		return 2;
 	uffd = make_uffd();
 	close(SANDBOX_FD_USERFAULTFD);
-	if (sched_process_init() || populate_init())
+	if (sched_process_init() || populate_init() || lifeline_init(VMM_CONTROL_FD))
 		return 2;
 	prefault();
 	if (sandbox_seccomp_load(SANDBOX_FD_SECCOMP))

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -112,7 +113,7 @@ static void test_devices(void **state)
 	assert_exit(j.status, 0, j.output);
 }
 
-static int spawn_sleeper(const char *id, struct sandbox_child *child)
+static int spawn_sleeper(const char *id, bool outlives, struct sandbox_child *child)
 {
 	static const char *const argv[] = {"jail_probe", "sleep", "60", NULL};
 	struct sandbox_spec spec = {
@@ -121,6 +122,7 @@ static int spawn_sleeper(const char *id, struct sandbox_child *child)
 		.argv = argv,
 		.envp = no_env,
 		.log_fd = STDERR_FILENO,
+		.outlives = outlives,
 		.limits.memory_bytes = MIB(64),
 	};
 
@@ -151,8 +153,8 @@ static void test_seen_from_outside(void **state)
 	int status;
 
 	(void)state;
-	assert_int_equal(spawn_sleeper("a", &a), 0);
-	assert_int_equal(spawn_sleeper("b", &b), 0);
+	assert_int_equal(spawn_sleeper("a", false, &a), 0);
+	assert_int_equal(spawn_sleeper("b", false, &b), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(namespaces); i++) {
 		memset(ours, 0, sizeof(ours));
 		memset(theirs, 0, sizeof(theirs));
@@ -207,7 +209,7 @@ static int be_snapd_main(int fd)
 	void *none = NULL;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the test, when that fails */
-	if (jail_setup(&none) || spawn_sleeper("left-behind", &child))
+	if (jail_setup(&none) || spawn_sleeper("left-behind", false, &child))
 		return 1;
 	if (write_full(fd, &child.pid, sizeof(child.pid)))
 		return 1;
@@ -287,6 +289,106 @@ static void test_stale_cgroups_are_removed(void **state)
 	waitpid(next, NULL, 0);
 }
 
+/* ---- jails that outlive their snapd ---------------------------------------------------------- */
+
+/* Another stand-in: goes on in the cgroups of a snapd before it, if there was one; starts a jail
+ * that outlives it; and sends its pid and the cgroups to the test. */
+static int be_heir_main(int sock, const char *id, int cgroups)
+{
+	struct sandbox_child child = SANDBOX_CHILD_INIT;
+	struct iovec iov = {&child.pid, sizeof(child.pid)};
+	void *none = NULL;
+	int fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (cgroups >= 0)
+		sandbox_adopt_cgroups(cgroups);
+	if (jail_setup(&none) || spawn_sleeper(id, true, &child))
+		return 1;
+	fd = sandbox_cgroups();
+	if (fdpass_send(sock, &iov, 1, &fd, fd >= 0))
+		return 1;
+	for (;;)
+		pause();
+}
+
+static pid_t start_heir(const char *id, int cgroups, pid_t *ret_jailed, int *ret_cgroups)
+{
+	int pair[2], fds[FDPASS_FDS_MAX], count;
+	char self[4096] = "", sock[16], given[16];
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+	snprintf(sock, sizeof(sock), "%d", pair[1]);
+	snprintf(given, sizeof(given), "%d", cgroups);
+	pid = fork();
+	if (!pid) {
+		if (cgroups >= 0)
+			fcntl(cgroups, F_SETFD, 0);
+		execl(self, self, "be-heir", sock, id, given, (char *)NULL);
+		_exit(1);
+	}
+	close(pair[1]);
+	assert_int_equal(fdpass_recv(pair[0], ret_jailed, sizeof(*ret_jailed), fds, &count, 0),
+			 sizeof(*ret_jailed));
+	close(pair[0]);
+	*ret_cgroups = fds[0];
+	return pid;
+}
+
+static void kill_and_wait(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* A jail whose snapd was killed goes on, is told apart from litter as long as somebody holds its
+ * cgroups, and is ended and cleared away by whoever adopts it. */
+static void test_outlives(void **state)
+{
+	pid_t first_jailed, second_jailed, other_jailed;
+	int first_cgroups, second_cgroups;
+	pid_t first = start_heir("heir-1", -1, &first_jailed, &first_cgroups), second, other;
+	struct sandbox_child child = {.pid = first_jailed, .adopted = true, .id = "heir-1"};
+	struct pollfd gone = {.fd = pidfd_open(first_jailed, 0), .events = POLLIN};
+	struct pollfd second_gone = {.events = POLLIN};
+
+	(void)state;
+	child.pidfd = gone.fd;
+	kill_and_wait(first);
+	assert_int_equal(poll(&gone, 1, 200), 0);
+	/* A snapd that has nothing to do with it leaves it alone. */
+	other = start_snapd(&other_jailed);
+	assert_int_equal(poll(&gone, 1, 0), 0);
+	kill_and_wait(other);
+	/* The heir goes on in the same directory. */
+	second = start_heir("heir-2", first_cgroups, &second_jailed, &second_cgroups);
+	second_gone.fd = pidfd_open(second_jailed, 0);
+	if (first_cgroups >= 0) {
+		assert_true(cgroup_exists(first));
+		assert_false(cgroup_exists(second));
+		close(first_cgroups);
+	}
+	assert_int_equal(poll(&gone, 1, 0), 0);
+	assert_int_equal(sandbox_kill(&child), 0);
+	assert_int_equal(poll(&gone, 1, 5000), 1);
+	assert_int_equal(sandbox_reap(&child, NULL), 0);
+	assert_int_equal(child.pid, -1);
+	kill_and_wait(second);
+	assert_int_equal(poll(&second_gone, 1, 200), 0);
+	/* The last copy is closed: now it is litter, and what lives in it is killed. */
+	if (second_cgroups >= 0)
+		close(second_cgroups);
+	else
+		kill(second_jailed, SIGKILL);
+	other = start_snapd(&other_jailed);
+	assert_false(cgroup_exists(first));
+	assert_int_equal(poll(&second_gone, 1, 5000), 1);
+	close(second_gone.fd);
+	kill_and_wait(other);
+}
+
 static void test_memory_limit(void **state)
 {
 	struct jailed j = {.limits.memory_bytes = MIB(24)};
@@ -307,7 +409,7 @@ static void test_memory_limit_of_running(void **state)
 	struct sandbox_child child = SANDBOX_CHILD_INIT;
 
 	(void)state;
-	assert_int_equal(spawn_sleeper("running", &child), 0);
+	assert_int_equal(spawn_sleeper("running", false, &child), 0);
 	if (cgroup_exists(getpid())) {
 		assert_int_equal(sandbox_set_memory(&child, MIB(32)), 0);
 		assert_int_equal(sandbox_set_memory(&child, MIB(512)), 0);
@@ -477,7 +579,7 @@ static void test_spawn_cost(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
 		struct sandbox_child child = SANDBOX_CHILD_INIT;
 
-		assert_int_equal(spawn_sleeper("cost", &child), 0);
+		assert_int_equal(spawn_sleeper("cost", false, &child), 0);
 		ns[i] = child.spawn_ns;
 		sandbox_kill(&child);
 		assert_int_equal(sandbox_reap(&child, NULL), 0);
@@ -504,6 +606,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_seen_from_outside),
 		cmocka_unit_test(test_dies_with_parent),
 		cmocka_unit_test(test_stale_cgroups_are_removed),
+		cmocka_unit_test(test_outlives),
 		cmocka_unit_test(test_memory_limit),
 		cmocka_unit_test(test_memory_limit_of_running),
 		cmocka_unit_test(test_address_limit),
@@ -515,6 +618,9 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "be-snapd"))
 		return be_snapd_main((int)strtol(argv[2], NULL, 10));
+	if (argc == 5 && !strcmp(argv[1], "be-heir"))
+		return be_heir_main((int)strtol(argv[2], NULL, 10), argv[3],
+				    (int)strtol(argv[4], NULL, 10));
 	if (argc == 3 && !strcmp(argv[1], "be-confined"))
 		return be_confined_main(argv[2]);
 	if (geteuid())
