@@ -2,9 +2,11 @@
 /* peers.c - the same handler without Quickthaw: a bare python3 process, and one under bubblewrap */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,13 +41,15 @@ static double run_once(const char *const argv[], const char *event_path)
 static int measure(struct bench *b, const char *system, const char *const prefix[])
 {
 	struct row_key key = {"invoke", "process", "hello-python", "process", system, "ms"};
-	char script[256], task[256], event[280];
+	char source[PATH_MAX], script[PATH_MAX + 32], task[PATH_MAX + 32], event[PATH_MAX + 64];
 	const char *argv[PEER_ARGS_MAX];
 	static struct samples ms;
 	int n = 0;
 
-	snprintf(script, sizeof(script), "%s/bench/peers/bare_handler.py", b->source_dir);
-	snprintf(task, sizeof(task), "%s/examples/hello-python", b->source_dir);
+	if (!realpath(b->source_dir, source)) /* the peer may have another working directory */
+		return -errno;
+	snprintf(script, sizeof(script), "%s/bench/peers/bare_handler.py", source);
+	snprintf(task, sizeof(task), "%s/examples/hello-python", source);
 	snprintf(event, sizeof(event), "%s/event.json", task);
 	for (; prefix && prefix[n]; n++)
 		argv[n] = prefix[n];
@@ -77,20 +81,31 @@ int case_bare_process(struct bench *b)
 
 int case_bubblewrap(struct bench *b)
 {
-	static const char *const prefix[] = {"/usr/bin/bwrap",
-					     "--ro-bind",
-					     "/",
-					     "/",
-					     "--unshare-all",
-					     "--proc",
-					     "/proc",
-					     "--dev",
-					     "/dev",
-					     "--tmpfs",
-					     "/tmp",
-					     "--die-with-parent",
-					     NULL};
+	char source[PATH_MAX];
+	/* The source again, in case it lies below /tmp. */
+	const char *const prefix[] = {
+		"/usr/bin/bwrap",
+		"--ro-bind",
+		"/",
+		"/",
+		"--unshare-all",
+		"--proc",
+		"/proc",
+		"--dev",
+		"/dev",
+		"--tmpfs",
+		"/tmp",
+		"--ro-bind",
+		source,
+		source,
+		"--chdir",
+		"/",
+		"--die-with-parent",
+		NULL,
+	};
 
+	if (!realpath(b->source_dir, source))
+		return -errno;
 	if (access(prefix[0], X_OK)) {
 		fprintf(stderr, "bench: no bubblewrap here (apt-get install bubblewrap): its rows "
 				"are left out\n");
