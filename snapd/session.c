@@ -380,8 +380,7 @@ void session_check_deadlines(uint64_t now_ns)
 void session_finish(void)
 {
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
-		if (session.table[i].state > INSTANCE_SPAWNING &&
-		    session.table[i].state != INSTANCE_ENDING)
+		if (session.table[i].child.pid > 0 && session.table[i].state != INSTANCE_ENDING)
 			session_end(&session.table[i]);
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
 		if (session.table[i].child.pid > 0)

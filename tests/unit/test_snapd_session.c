@@ -324,6 +324,21 @@ static void test_silence_is_ended(void **state)
 	close(vmm);
 }
 
+static void test_one_that_is_only_starting_is_ended_at_the_finish(void **state)
+{
+	struct instance *inst;
+	pid_t pid;
+	int vmm;
+
+	(void)state;
+	inst = spawn(&vmm);
+	pid = inst->child.pid;
+	session_finish();
+	assert_int_equal(kill(pid, 0), -1);
+	assert_int_equal(errno, ESRCH);
+	close(vmm);
+}
+
 static int setup(void **state)
 {
 	static const struct session_hooks hooks = {.shell = on_shell, .gone = on_gone};
@@ -359,6 +374,8 @@ int main(void)
 		cmocka_unit_test(test_payloads_that_could_change_are_refused),
 		cmocka_unit_test(test_a_slow_spawner_keeps_its_slot),
 		cmocka_unit_test(test_silence_is_ended),
+		/* the last: it ends all of them */
+		cmocka_unit_test(test_one_that_is_only_starting_is_ended_at_the_finish),
 	};
 
 	return cmocka_run_group_tests_name("session", tests, setup, teardown);
