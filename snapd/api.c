@@ -56,23 +56,23 @@ static bool parse_target(const char *path, struct target *t)
 	       snprintf(t->action, sizeof(t->action), "%s", slash + 1) < (int)sizeof(t->action);
 }
 
+void api_refuse(struct http_request *r, const struct field_error *e)
+{
+	http_reply_error(r, e->status, e->type, "%s", e->text);
+}
+
 struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,
 			    struct version *preset)
 {
-	struct version *v = NULL;
-	unsigned long number;
-	char *end;
+	char arn[FUNCTION_NAME_ARN_MAX + 1];
+	struct version *v;
 
 	if (!qualifier || !*qualifier)
 		return preset;
-	if (!strcmp(qualifier, "$LATEST"))
-		return &f->latest;
-	number = strtoul(qualifier, &end, 10);
-	if (!*end && number && number <= FUNCTION_VERSIONS_MAX)
-		v = function_version(f, (uint32_t)number);
+	v = function_route(f, qualifier);
 	if (!v)
-		http_reply_error(r, 404, "ResourceNotFoundException",
-				 "Function not found: %s has no version %s", f->name, qualifier);
+		http_reply_error(r, 404, "ResourceNotFoundException", "Function not found: %s",
+				 function_arn(f->name, qualifier, arn));
 	return v;
 }
 

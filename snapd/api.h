@@ -27,6 +27,8 @@ void api_metrics_write(FILE *to);
 /** api_rss_bytes() - resident memory of this process. */
 uint64_t api_rss_bytes(void);
 
+/** api_refuse() - reply with what is wrong with a request. */
+void api_refuse(struct http_request *r, const struct field_error *e);
 /** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none.
  */
 struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,

@@ -159,7 +159,8 @@ static void start_create(struct http_request *r, const char *name, const char *d
 void api_function_create(struct http_request *r)
 {
 	struct function_settings settings;
-	const char *name, *why, *dir;
+	const char *name, *dir;
+	struct field_error e;
 	json_t *root = parse_body(r);
 
 	if (!root)
@@ -171,8 +172,8 @@ void api_function_create(struct http_request *r)
 	else if (functions_find(name))
 		http_reply_error(r, 409, "ResourceConflictException", "Function already exist: %s",
 				 name);
-	else if (function_settings_parse(root, &settings, &why))
-		http_reply_error(r, 400, "InvalidParameterValueException", "%s", why);
+	else if (function_settings_parse(root, &settings, &e))
+		api_refuse(r, &e);
 	else if (scheduler_ram_class(&settings) < 0)
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "MemorySize and EphemeralStorage.Size together: too large");
@@ -217,12 +218,9 @@ static void update_done(struct work *work)
 /** Settings that a request (or NULL) does not name stay as they are. */
 static json_t *merge_settings(const struct function_settings *old, const json_t *root)
 {
-	json_t *all = json_pack("{s:s, s:s, s:i, s:i, s:{s:i}, s:{s:O}}", "Runtime", old->runtime,
-				"Handler", old->handler, "Timeout", (int)old->timeout_s,
-				"MemorySize", (int)old->memory_mib, "EphemeralStorage", "Size",
-				(int)old->tmp_mib, "Environment", "Variables", old->env);
+	json_t *all = function_settings_json(old);
 
-	if (all && root && json_object_update_existing(all, (json_t *)(uintptr_t)root)) {
+	if (all && root && json_object_update(all, (json_t *)(uintptr_t)root)) {
 		json_decref(all);
 		return NULL;
 	}
@@ -258,7 +256,8 @@ static void start_update(struct http_request *r, struct function *f,
 void api_function_update(struct http_request *r, struct function *f, bool code)
 {
 	struct function_settings settings;
-	const char *dir = NULL, *why;
+	const char *dir = NULL;
+	struct field_error e;
 	json_t *root = parse_body(r), *all;
 
 	if (!root)
@@ -267,9 +266,10 @@ void api_function_update(struct http_request *r, struct function *f, bool code)
 	if (code)
 		dir = parse_code(r, root);
 	if (!code || dir) {
-		if (!all || function_settings_parse(all, &settings, &why))
-			http_reply_error(r, 400, "InvalidParameterValueException", "%s",
-					 all ? why : "out of memory");
+		if (!all)
+			http_reply_error(r, 500, "ServiceException", "out of memory");
+		else if (function_settings_parse(all, &settings, &e))
+			api_refuse(r, &e);
 		else if (scheduler_ram_class(&settings) < 0)
 			http_reply_error(r, 400, "InvalidParameterValueException",
 					 "MemorySize and EphemeralStorage.Size: too large");

@@ -3,27 +3,17 @@
 #include "snapd/function.h"
 
 #include <assert.h>
-#include <ctype.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/util.h"
 #include "snapd/function_store.h"
-
-enum {
-	TIMEOUT_MAX_S = 900,
-	MEMORY_MIN_MIB = 64,
-	MEMORY_MAX_MIB = 10240,
-	TMP_MIN_MIB = 16,
-	TMP_MAX_MIB = 10240,
-	ENV_BYTES_MAX = 4096, /* as Lambda has it */
-};
 
 const char *const version_state_names[] = {
 	[VERSION_PENDING] = "Pending",
@@ -34,117 +24,6 @@ static_assert(ARRAY_SIZE(version_state_names) == VERSION_STATE_COUNT, "a name fo
 
 static struct function *all_functions;
 
-/* ---- settings -------------------------------------------------------------------------------- */
-
-static int parse_string(const json_t *root, const char *key, char *ret, size_t size,
-			const char *preset)
-{
-	const json_t *v = json_object_get(root, key);
-	const char *s = v ? json_string_value(v) : preset;
-
-	if (!s || !*s || strlen(s) >= size || (v && strlen(s) != json_string_length(v)))
-		return -EINVAL;
-	snprintf(ret, size, "%s", s);
-	return 0;
-}
-
-static int parse_number(const json_t *v, uint32_t *ret, uint32_t preset, uint32_t min, uint32_t max)
-{
-	json_int_t n = v ? json_integer_value(v) : preset;
-
-	if ((v && !json_is_integer(v)) || n < min || n > max)
-		return -EINVAL;
-	*ret = (uint32_t)n;
-	return 0;
-}
-
-/** As shells have it: letters, digits and underscores, no digit first. */
-static bool env_name_ok(const char *name)
-{
-	const char *at = name;
-
-	while (isalnum((unsigned char)*at) || *at == '_')
-		at++;
-	return *name && !isdigit((unsigned char)*name) && !*at;
-}
-
-static int parse_env(const json_t *root, json_t **ret)
-{
-	json_t *vars = json_object_get(json_object_get(root, "Environment"), "Variables");
-	const char *key;
-	json_t *value;
-	size_t bytes = 0;
-
-	if (vars && !json_is_object(vars))
-		return -EINVAL;
-	json_object_foreach(vars, key, value)
-	{
-		if (!json_is_string(value) || !env_name_ok(key) ||
-		    strlen(json_string_value(value)) != json_string_length(value))
-			return -EINVAL;
-		bytes += strlen(key) + json_string_length(value);
-	}
-	if (bytes > ENV_BYTES_MAX)
-		return -EINVAL;
-	*ret = vars ? json_deep_copy(vars) : json_object();
-	return *ret ? 0 : -ENOMEM;
-}
-
-int function_settings_parse(const json_t *root, struct function_settings *ret, const char **ret_why)
-{
-	const json_t *tmp = json_object_get(json_object_get(root, "EphemeralStorage"), "Size");
-	struct function_settings s = {.env = NULL};
-	int err;
-
-	*ret_why = "";
-	if (parse_string(root, "Runtime", s.runtime, sizeof(s.runtime), "python3.11") ||
-	    strncmp(s.runtime, "python3", 7) != 0)
-		*ret_why = "Runtime: this release runs python3.x";
-	else if (parse_string(root, "Handler", s.handler, sizeof(s.handler), NULL))
-		*ret_why = "Handler: give module.function, at most 128 characters";
-	else if (parse_number(json_object_get(root, "Timeout"), &s.timeout_s, 3, 1, TIMEOUT_MAX_S))
-		*ret_why = "Timeout: 1 to 900 seconds";
-	else if (parse_number(json_object_get(root, "MemorySize"), &s.memory_mib, 128,
-			      MEMORY_MIN_MIB, MEMORY_MAX_MIB))
-		*ret_why = "MemorySize: 64 to 10240 MiB";
-	else if (parse_number(tmp, &s.tmp_mib, 512, TMP_MIN_MIB, TMP_MAX_MIB))
-		*ret_why = "EphemeralStorage.Size: 16 to 10240 MiB";
-	if (**ret_why)
-		return -EINVAL;
-	err = parse_env(root, &s.env);
-	if (err) {
-		*ret_why = "Environment.Variables: strings by names of letters, digits and _, "
-			   "at most 4 KiB";
-		return err;
-	}
-	*ret = s;
-	return 0;
-}
-
-int function_settings_copy(const struct function_settings *from, struct function_settings *ret)
-{
-	json_t *env = json_deep_copy(from->env);
-
-	if (!env)
-		return -ENOMEM;
-	*ret = *from;
-	ret->env = env;
-	return 0;
-}
-
-void function_settings_free(struct function_settings *s)
-{
-	json_decref(s->env);
-	s->env = NULL;
-}
-
-bool function_name_ok(const char *name)
-{
-	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
-
-	return n > 0 && n <= FUNCTION_NAME_MAX && !name[n];
-}
-
 /* ---- functions and versions ------------------------------------------------------------------ */
 
 static void version_init(struct version *v, struct function *f, uint32_t number)
@@ -154,6 +33,7 @@ static void version_init(struct version *v, struct function *f, uint32_t number)
 	v->stage = "";
 	v->code_fd = v->opt_fd = -1;
 	v->modified_ns = clock_real_ns();
+	uuid_make(v->revision);
 }
 
 void version_close_dirs(struct version *v)
@@ -175,8 +55,10 @@ struct function *function_new(const char *name)
 {
 	struct function *f = calloc(1, sizeof(*f));
 
-	if (!f)
+	if (!f || function_control_init(&f->control)) {
+		free(f);
 		return NULL;
+	}
 	snprintf(f->name, sizeof(f->name), "%s", name);
 	f->refs = 1;
 	version_init(&f->latest, f, 0);
@@ -197,6 +79,7 @@ void function_put(struct function *f)
 	while (f->versions)
 		function_remove_version(f, f->versions);
 	version_release(&f->latest);
+	function_control_free(&f->control);
 	log_ring_free(f->log);
 	free(f);
 }
@@ -210,6 +93,9 @@ struct version *function_add_version(struct function *f, uint32_t number)
 		return NULL;
 	}
 	version_init(v, f, number);
+	memcpy(v->source_revision, f->latest.revision, sizeof(v->source_revision));
+	memcpy(v->code_sha256, f->latest.code_sha256, sizeof(v->code_sha256));
+	v->code_bytes = f->latest.code_bytes;
 	while (*at && (*at)->number > number)
 		at = &(*at)->next;
 	v->next = *at;
@@ -249,6 +135,41 @@ struct version *function_newest(struct function *f)
 	return &f->latest;
 }
 
+struct version *function_resolve(struct function *f, const char *qualifier)
+{
+	const struct alias *a;
+	uint32_t number;
+
+	if (qualifier_number(qualifier, &number))
+		return function_version(f, number);
+	a = control_alias(&f->control, qualifier);
+	return a ? function_version(f, a->version) : NULL;
+}
+
+/** From 0 to less than 1. Without randomness for a moment: the alias's own version. */
+static double random_point(void)
+{
+	uint32_t bits = UINT32_MAX;
+
+	if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits))
+		bits = UINT32_MAX;
+	return bits / 4294967296.0;
+}
+
+struct version *function_route(struct function *f, const char *qualifier)
+{
+	const struct alias *a;
+	uint32_t number;
+
+	if (qualifier_number(qualifier, &number))
+		return function_version(f, number);
+	a = control_alias(&f->control, qualifier);
+	if (!a)
+		return NULL;
+	number = a->other_version ? alias_choose(a, random_point()) : a->version;
+	return function_version(f, number);
+}
+
 struct log_ring *function_log(struct function *f)
 {
 	if (!f->log)
@@ -258,11 +179,7 @@ struct log_ring *function_log(struct function *f)
 
 const char *version_name(const struct version *v, char buf[16])
 {
-	if (v->number)
-		snprintf(buf, 16, "%u", v->number);
-	else
-		snprintf(buf, 16, "$LATEST");
-	return buf;
+	return version_number_text(v->number, buf);
 }
 
 static void add_snapshot(json_t *root, const struct version *v)
@@ -279,35 +196,55 @@ static void add_snapshot(json_t *root, const struct version *v)
 	json_object_set_new(root, "Snapshot", o);
 }
 
+const char *time_text(uint64_t ns, char buf[TIME_TEXT_CHARS + 1])
+{
+	time_t seconds = (time_t)(ns / NSEC_PER_SEC);
+	char whole[TIME_TEXT_CHARS + 1] = "";
+	struct tm tm;
+
+	if (gmtime_r(&seconds, &tm))
+		strftime(whole, sizeof(whole), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf, TIME_TEXT_CHARS + 1, "%.19s.%03u+0000", whole,
+		 (unsigned)(ns % NSEC_PER_SEC / 1000000));
+	return buf;
+}
+
+static void add_state(json_t *root, const struct version *v)
+{
+	json_object_set_new(root, "State", json_string(version_state_names[v->state]));
+	if (v->reason[0])
+		json_object_set_new(root, "StateReason", json_string(v->reason));
+	if (v->state == VERSION_PENDING)
+		json_object_set_new(root, "StateReasonCode", json_string("Creating"));
+	else if (v->state == VERSION_FAILED)
+		json_object_set_new(root, "StateReasonCode", json_string("InternalError"));
+	json_object_set_new(root, "LastUpdateStatus",
+			    json_string(v->updating ? "InProgress" : "Successful"));
+	if (*v->stage)
+		json_object_set_new(root, "Stage", json_string(v->stage));
+}
+
 json_t *version_json(const struct version *v)
 {
-	const struct function_settings *s = &v->settings;
-	time_t seconds = (time_t)(v->modified_ns / NSEC_PER_SEC);
-	char number[16], when[64], arn[160];
-	struct tm tm;
-	json_t *root;
+	char number[16], when[TIME_TEXT_CHARS + 1], arn[FUNCTION_NAME_ARN_MAX + 1];
+	json_t *root = function_settings_json(&v->settings);
 
-	version_name(v, number);
-	gmtime_r(&seconds, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S.000+0000", &tm);
-	snprintf(arn, sizeof(arn), "arn:aws:lambda:local:000000000000:function:%s%s%s",
-		 v->function->name, v->number ? ":" : "", v->number ? number : "");
-	root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:s, s:s, s:{s:i}}",
-			 "FunctionName", v->function->name, "FunctionArn", arn, "Version", number,
-			 "Runtime", s->runtime, "Handler", s->handler, "Timeout", (int)s->timeout_s,
-			 "MemorySize", (int)s->memory_mib, "LastModified", when, "PackageType",
-			 "Zip", "State", version_state_names[v->state], "LastUpdateStatus",
-			 "Successful", "EphemeralStorage", "Size", (int)s->tmp_mib);
 	if (!root)
 		return NULL;
+	version_name(v, number);
+	function_arn(v->function->name, v->number ? number : NULL, arn);
+	json_object_set_new(root, "FunctionName", json_string(v->function->name));
+	json_object_set_new(root, "FunctionArn", json_string(arn));
+	json_object_set_new(root, "Version", json_string(number));
+	json_object_set_new(root, "LastModified", json_string(time_text(v->modified_ns, when)));
+	json_object_set_new(root, "RevisionId", json_string(v->revision));
+	json_object_set_new(root, "PackageType", json_string("Zip"));
+	json_object_set_new(root, "CodeSize", json_integer((json_int_t)v->code_bytes));
+	json_object_set_new(root, "CodeSha256", json_string(v->code_sha256));
 	json_object_set_new(root, "SnapStart",
 			    json_pack("{s:s, s:s}", "ApplyOn", "PublishedVersions",
 				      "OptimizationStatus", v->number ? "On" : "Off"));
-	json_object_set_new(root, "Environment", json_pack("{s:O}", "Variables", s->env));
-	if (v->reason[0])
-		json_object_set_new(root, "StateReason", json_string(v->reason));
-	if (*v->stage)
-		json_object_set_new(root, "Stage", json_string(v->stage));
+	add_state(root, v);
 	if (v->number && v->state == VERSION_ACTIVE)
 		add_snapshot(root, v);
 	return root;

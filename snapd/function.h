@@ -7,26 +7,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snapd/function_control.h"
+#include "snapd/function_name.h"
+#include "snapd/function_settings.h"
 #include "snapd/log_ring.h"
 #include "snapd/template.h"
 
-enum {
-	FUNCTION_NAME_MAX = 64,
-	FUNCTION_RUNTIME_MAX = 31,
-	FUNCTION_HANDLER_MAX = 128,
-	FUNCTION_VERSIONS_MAX = 100000,
-	FUNCTION_LOG_BYTES = 128 << 10,
-};
-
-/** struct function_settings - what a user says about a function; a version has its own copy. */
-struct function_settings {
-	char runtime[FUNCTION_RUNTIME_MAX + 1];
-	char handler[FUNCTION_HANDLER_MAX + 1];
-	uint32_t timeout_s;
-	uint32_t memory_mib;
-	uint32_t tmp_mib;
-	json_t *env; /**< object of strings; never NULL */
-};
+enum { FUNCTION_LOG_BYTES = 128 << 10, CODE_SHA256_CHARS = 44, TIME_TEXT_CHARS = 28 };
 
 enum version_state { VERSION_PENDING, VERSION_ACTIVE, VERSION_FAILED, VERSION_STATE_COUNT };
 extern const char *const version_state_names[VERSION_STATE_COUNT];
@@ -43,6 +30,10 @@ struct function;
 /**
  * struct version - a frozen copy of a function, or $LATEST (number 0).
  * @stage: what publishing is at: "booting", "capturing", ...; "" when it is over
+ * @revision: RevisionId: changes with every change
+ * @source_revision: of a published version: the revision of $LATEST that it was made from, or ""
+ * @code_sha256, @code_bytes: CodeSha256 (base64) and CodeSize; "" and 0 where it is not known
+ * @updating: a change of $LATEST is being written
  * @code_fd: view of the code directory, or -1: not opened yet
  * @opt_fd: view of the merged layers, or -1: it has none
  * @template: memory of the snapshot, or NULL; one of its references is the version's
@@ -57,6 +48,11 @@ struct version {
 	const char *stage;
 	char reason[256];
 	uint64_t modified_ns;
+	char revision[UUID_CHARS + 1];
+	char source_revision[UUID_CHARS + 1];
+	char code_sha256[CODE_SHA256_CHARS + 1];
+	uint64_t code_bytes;
+	bool updating;
 	struct version_snapshot snapshot;
 	int code_fd, opt_fd;
 	struct template *template;
@@ -69,6 +65,7 @@ struct version {
 /**
  * struct function - a function by name.
  * @refs: the store's, and one per instance, invocation and job that uses it or a version of it
+ * @last_number: the highest version number that was given out
  * @versions: published ones, newest first
  * @busy_publishing: one publish at a time
  */
@@ -78,21 +75,12 @@ struct function {
 	bool deleted;
 	bool busy_publishing;
 	uint32_t last_number;
+	struct function_control control;
 	struct version latest;
 	struct version *versions;
 	struct log_ring *log;
 	struct function *next;
 };
-
-/** function_settings_parse() - check a CreateFunction request's fields.
- * @ret_why: set on -EINVAL: what is wrong, for the caller. Return: 0, -EINVAL or -ENOMEM. */
-int function_settings_parse(const json_t *root, struct function_settings *ret,
-			    const char **ret_why);
-int function_settings_copy(const struct function_settings *from, struct function_settings *ret);
-void function_settings_free(struct function_settings *s);
-
-/** function_name_ok() - 1 to 64 letters, digits, - and _: also what the file system sees. */
-bool function_name_ok(const char *name);
 
 struct function *function_new(const char *name);
 struct function *function_get(struct function *f);
@@ -109,6 +97,11 @@ struct version *function_version(struct function *f, uint32_t number);
 /** function_newest() - the newest version that can be invoked, else $LATEST. */
 struct version *function_newest(struct function *f);
 
+/** function_resolve() - by version number, "$LATEST" or alias (its FunctionVersion); NULL: none. */
+struct version *function_resolve(struct function *f, const char *qualifier);
+/** function_route() - the same for an invocation: an alias with weights chooses at random. */
+struct version *function_route(struct function *f, const char *qualifier);
+
 /** function_log() - its log, made when first needed; NULL without memory (log_ring_add takes it).
  */
 struct log_ring *function_log(struct function *f);
@@ -118,6 +111,8 @@ void version_close_dirs(struct version *v);
 
 /** version_name() - "$LATEST" or the number, into @buf. Return: @buf. */
 const char *version_name(const struct version *v, char buf[16]);
+/** time_text() - wall time as Lambda's configurations have it, into @buf. Return: @buf. */
+const char *time_text(uint64_t ns, char buf[TIME_TEXT_CHARS + 1]);
 /** version_json() - its configuration as the Lambda API shows it; a new reference, or NULL. */
 json_t *version_json(const struct version *v);
 

@@ -63,17 +63,23 @@ void store_close(void)
 
 char *store_settings_text(const struct version *v)
 {
-	const struct function_settings *s = &v->settings;
-	json_t *root = json_pack(
-		"{s:s, s:s, s:i, s:i, s:{s:i}, s:{s:O}, s:I, s:{s:I, s:I, s:I, s:I}}", "Runtime",
-		s->runtime, "Handler", s->handler, "Timeout", (int)s->timeout_s, "MemorySize",
-		(int)s->memory_mib, "EphemeralStorage", "Size", (int)s->tmp_mib, "Environment",
-		"Variables", s->env, "ModifiedNs", (json_int_t)v->modified_ns, "Snapshot", "BootMs",
-		(json_int_t)v->snapshot.boot_ms, "CaptureMs", (json_int_t)v->snapshot.capture_ms,
-		"ResidentBytes", (json_int_t)v->snapshot.resident_bytes, "FileBytes",
-		(json_int_t)v->snapshot.file_bytes);
-	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	json_t *root = function_settings_json(&v->settings);
+	char *text = NULL;
 
+	if (!root)
+		return NULL;
+	json_object_set_new(root, "ModifiedNs", json_integer((json_int_t)v->modified_ns));
+	json_object_set_new(root, "RevisionId", json_string(v->revision));
+	json_object_set_new(root, "SourceRevisionId", json_string(v->source_revision));
+	json_object_set_new(root, "CodeSha256", json_string(v->code_sha256));
+	json_object_set_new(root, "CodeSize", json_integer((json_int_t)v->code_bytes));
+	json_object_set_new(root, "Snapshot",
+			    json_pack("{s:I, s:I, s:I, s:I}", "BootMs",
+				      (json_int_t)v->snapshot.boot_ms, "CaptureMs",
+				      (json_int_t)v->snapshot.capture_ms, "ResidentBytes",
+				      (json_int_t)v->snapshot.resident_bytes, "FileBytes",
+				      (json_int_t)v->snapshot.file_bytes));
+	text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
 	return text;
 }
@@ -85,11 +91,27 @@ static uint64_t get_u64(const json_t *root, const char *key)
 	return n > 0 ? (uint64_t)n : 0;
 }
 
+/** Texts that only the store writes; what it did not write yet leaves what is there. */
+static int load_identity(const json_t *root, struct version *v, struct field_error *e)
+{
+	int ret = field_string(root, "RevisionId", 1, v->revision, sizeof(v->revision), e);
+
+	if (!ret)
+		ret = field_string(root, "SourceRevisionId", 0, v->source_revision,
+				   sizeof(v->source_revision), e);
+	if (!ret)
+		ret = field_string(root, "CodeSha256", 0, v->code_sha256, sizeof(v->code_sha256),
+				   e);
+	v->code_bytes = get_u64(root, "CodeSize");
+	v->modified_ns = get_u64(root, "ModifiedNs");
+	return ret;
+}
+
 static int load_config(int dirfd, struct version *v)
 {
 	CLEANUP_FREE char *text = NULL;
-	struct function_settings settings;
-	const char *why = "not JSON";
+	struct field_error e = {.text = "not JSON"};
+	struct function_settings settings = {.env = NULL};
 	const json_t *snapshot;
 	json_t *root;
 	int ret = read_file(dirfd, "config.json", CONFIG_BYTES_MAX, &text, NULL);
@@ -97,15 +119,17 @@ static int load_config(int dirfd, struct version *v)
 	if (ret)
 		return ret;
 	root = json_loads(text, 0, NULL);
-	ret = root ? function_settings_parse(root, &settings, &why) : -EINVAL;
+	ret = root ? function_settings_parse(root, &settings, &e) : -EINVAL;
+	if (!ret)
+		ret = load_identity(root, v, &e);
 	if (ret) {
-		log_warn("store: %s: config.json: %s", v->function->name, why);
+		log_warn("store: %s: config.json: %s", v->function->name, e.text);
+		function_settings_free(&settings);
 		json_decref(root);
 		return ret;
 	}
-	json_decref(v->settings.env);
+	function_settings_free(&v->settings);
 	v->settings = settings;
-	v->modified_ns = get_u64(root, "ModifiedNs");
 	snapshot = json_object_get(root, "Snapshot");
 	v->snapshot = (struct version_snapshot){
 		.boot_ms = get_u64(snapshot, "BootMs"),
@@ -114,6 +138,29 @@ static int load_config(int dirfd, struct version *v)
 		.file_bytes = get_u64(snapshot, "FileBytes"),
 	};
 	json_decref(root);
+	return 0;
+}
+
+/** Without a file nothing is set. */
+static int load_control(int dirfd, struct function *f)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct function_control control;
+	struct field_error e = {.text = ""};
+	int ret = read_file(dirfd, STORE_CONTROL_NAME, CONTROL_BYTES_MAX, &text, NULL);
+
+	if (ret == -ENOENT)
+		return 0;
+	if (!ret)
+		ret = function_control_parse(text, &control, &e);
+	if (ret) {
+		log_warn("store: %s: " STORE_CONTROL_NAME ": %s", f->name,
+			 *e.text ? e.text : strerror(-ret));
+		return ret;
+	}
+	function_control_free(&f->control);
+	f->control = control;
+	f->last_number = control.last_number;
 	return 0;
 }
 
@@ -212,7 +259,8 @@ static void load_function(int dirfd, const char *name, void *arg)
 	f = function_new(name);
 	if (!f)
 		return;
-	if (load_config(fd, &f->latest)) { /* kept for its owner to look at, but not served */
+	if (load_config(fd, &f->latest) ||
+	    load_control(fd, f)) { /* kept for its owner to look at, but not served */
 		log_warn("store: function %s is left out", name);
 		function_put(f);
 		return;
@@ -313,6 +361,16 @@ int store_update(const char *name, const char *settings_text, const char *code_d
 		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
 					0600);
 	return ret;
+}
+
+int store_update_control(const char *name, const char *control_text)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, 0);
+
+	if (dirfd < 0)
+		return dirfd;
+	return write_file_atomic(dirfd, STORE_CONTROL_NAME, control_text, strlen(control_text),
+				 0600);
 }
 
 int store_remove(const char *name)

@@ -4,6 +4,7 @@
  *
  *   STATE/lock                                       held while a snapd serves this directory
  *   STATE/functions/NAME/config.json                 settings of $LATEST
+ *                       /control.json                aliases, concurrency, tags, ...; may be absent
  *                       /code/                       its code
  *                       /versions/N/config.json      written last: a version without it is none
  *                                  /code/            the code at the time it was published
@@ -23,6 +24,7 @@
 #include "snapd/function.h"
 
 #define STORE_CODE_BYTES_MAX (250ull << 20) /* as Lambda has it, unzipped */
+#define STORE_CONTROL_NAME   "control.json"
 #define STORE_SNAPSHOT_NAME  "snapshot.qt"
 #define STORE_SNAPSHOT_TMP   ".snapshot.qt.tmp"
 
@@ -41,6 +43,9 @@ char *store_settings_text(const struct version *v);
 int store_create(const char *name, const char *settings_text, const char *code_dir);
 /** store_update() - replace settings and, unless @code_dir is NULL, the code of $LATEST. */
 int store_update(const char *name, const char *settings_text, const char *code_dir);
+/** store_update_control() - replace what is set for a function besides its versions
+ * (function_control_text()). */
+int store_update_control(const char *name, const char *control_text);
 /** store_remove() - a function with all its versions. */
 int store_remove(const char *name);
 

