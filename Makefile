@@ -30,6 +30,7 @@ include snapshot-format/sources.mk
 include guest/sources.mk
 include vmm/sources.mk
 include snapd/sources.mk
+include snapd/status_page/sources.mk
 include bench/sources.mk
 include tests/sources.mk
 

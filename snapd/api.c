@@ -234,6 +234,31 @@ size_t api_body_max(const char *method, const char *path)
 	return create || update || layer ? HTTP_UPLOAD_MAX : HTTP_BODY_MAX;
 }
 
+/** What people, monitoring and load balancers look at. */
+static void route_operator(struct http_request *r)
+{
+	static const struct {
+		const char *path;
+		void (*reply)(struct http_request *r);
+	} pages[] = {
+		{"/", api_status_page},
+		{"/metrics", api_metrics},
+		{"/healthz", api_healthz},
+		{"/readyz", api_readyz},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		if (strcmp(r->path, pages[i].path) != 0)
+			continue;
+		if (is(r, "GET") || is(r, "HEAD"))
+			pages[i].reply(r);
+		else
+			no_method(r, "GET");
+		return;
+	}
+	no_route(r);
+}
+
 void api_route(struct http_request *r)
 {
 	if (r->too_large)
@@ -247,12 +272,6 @@ void api_route(struct http_request *r)
 		route_lambda(r, r->path + strlen(LAMBDA_PREFIX));
 	else if (!strncmp(r->path, QUICKTHAW_PREFIX, strlen(QUICKTHAW_PREFIX)))
 		route_quickthaw(r, r->path + strlen(QUICKTHAW_PREFIX));
-	else if (!strcmp(r->path, "/healthz"))
-		api_healthz(r);
-	else if (!strcmp(r->path, "/readyz"))
-		api_readyz(r);
-	else if (!strcmp(r->path, "/metrics"))
-		api_metrics(r);
 	else
-		no_route(r);
+		route_operator(r);
 }

@@ -21,6 +21,7 @@ void api_function_publish(struct http_request *r, struct function *f);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
 void api_stats(struct http_request *r);
 void api_metrics(struct http_request *r);
+void api_status_page(struct http_request *r);
 /** api_metrics_write() - what GET /metrics answers. */
 void api_metrics_write(FILE *to);
 

@@ -1,0 +1,8 @@
+# The status page: three files, made into one C array.
+snapd_SRCS += snapd/api_status_page.c
+status_page := $(addprefix snapd/status_page/,index.html page.css page.js)
+$(BUILD)/snapd/status_page.inc: scripts/embed-page $(status_page)
+	$(call say,GEN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)scripts/embed-page $(status_page) >$@
+$(BUILD)/obj/snapd/api_status_page.o: $(BUILD)/snapd/status_page.inc
