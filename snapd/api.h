@@ -1,24 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api.h - the routes of the HTTP interface */
+/* api.h - the HTTP interface: what a request is for, and its handlers by topic */
 #ifndef QUICKTHAW_SNAPD_API_H
 #define QUICKTHAW_SNAPD_API_H
 
 #include <stdio.h>
 
+#include "snapd/api_operation.h"
 #include "snapd/function.h"
 #include "snapd/http_api.h"
+
+enum { API_ITEM_MAX = 255 };
+
+/**
+ * struct api_call - a request whose path has been read.
+ * @function: that the path names, or NULL when it names none; borrowed: whoever answers later takes
+ * a reference
+ * @qualifier: of the name or of the query string; "" for none
+ * @item: the other parts of the path, in order
+ */
+struct api_call {
+	struct http_request *http;
+	struct function *function;
+	char qualifier[QUALIFIER_MAX + 1];
+	char item[API_ITEMS_MAX][API_ITEM_MAX + 1];
+};
 
 /** api_route() - an http_router: find the handler of a request. */
 void api_route(struct http_request *r);
 /** api_body_max() - for http_limit_bodies(). */
 size_t api_body_max(const char *method, const char *path);
 
-/* Handlers by topic. */
+/** api_body() - the body as a JSON object (an empty one is {}); replies and returns NULL when it is
+ * none. */
+json_t *api_body(struct http_request *r);
+/** api_refuse() - reply with what is wrong with a request. */
+void api_refuse(struct http_request *r, const struct field_error *e);
+/** api_no_memory() - reply that there is none. */
+void api_no_memory(struct http_request *r);
+/** api_version() - by qualifier: a number, $LATEST, an alias, NULL or "" for @preset; replies when
+ * there is none. An alias with weights chooses anew at each call. */
+struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,
+			    struct version *preset);
+
+/* ---- handlers ---- */
+
+/* Of Lambda's API, by the name of the operation. */
 void api_function_create(struct http_request *r);
-void api_function_update(struct http_request *r, struct function *f, bool code);
-void api_function_delete(struct http_request *r, struct function *f);
-void api_function_publish(struct http_request *r, struct function *f);
+void api_function_list(const struct api_call *call);
+void api_function_get(const struct api_call *call);
+void api_function_get_configuration(const struct api_call *call);
+void api_function_update_configuration(const struct api_call *call);
+void api_function_update_code(const struct api_call *call);
+void api_function_delete(const struct api_call *call);
+void api_function_publish(const struct api_call *call);
+void api_function_list_versions(const struct api_call *call);
+void api_invoke_call(const struct api_call *call);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
+
+/* Of Quickthaw's own. */
+void api_function_logs(const struct api_call *call);
 void api_stats(struct http_request *r);
 void api_metrics(struct http_request *r);
 void api_status_page(struct http_request *r);
@@ -27,12 +67,5 @@ void api_metrics_write(FILE *to);
 
 /** api_rss_bytes() - resident memory of this process. */
 uint64_t api_rss_bytes(void);
-
-/** api_refuse() - reply with what is wrong with a request. */
-void api_refuse(struct http_request *r, const struct field_error *e);
-/** api_version() - by qualifier: a number, $LATEST, NULL for @preset; replies when there is none.
- */
-struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,
-			    struct version *preset);
 
 #endif

@@ -43,20 +43,6 @@ static void store_job_free(struct store_job *job)
 	free(job);
 }
 
-/** The body as a JSON object (an empty body is {}); replies and returns NULL when it is none. */
-static json_t *parse_body(struct http_request *r)
-{
-	json_error_t err = {.text = "not an object"};
-	json_t *root = r->body_bytes ? json_loadb(r->body, r->body_bytes, 0, &err) : json_object();
-
-	if (json_is_object(root))
-		return root;
-	json_decref(root);
-	http_reply_error(r, 400, "InvalidRequestContentException",
-			 "Could not parse request body into json: %s", err.text);
-	return NULL;
-}
-
 /** Code: {"Directory": path}. Return: the path, or NULL after a reply. */
 static const char *parse_code(struct http_request *r, const json_t *code)
 {
@@ -122,7 +108,7 @@ static void create_done(struct work *work)
 		if (!job->publish)
 			http_reply_json(r, 201, version_json(&f->latest));
 		else if (publish_start(f, NULL, 0, on_published, r))
-			http_reply_error(r, 500, "ServiceException", "out of memory");
+			api_no_memory(r);
 	}
 	store_job_free(job);
 }
@@ -150,7 +136,7 @@ static void start_create(struct http_request *r, const char *name, const char *d
 		worker_queue(&job->work);
 		return;
 	}
-	http_reply_error(r, 500, "ServiceException", "out of memory");
+	api_no_memory(r);
 	function_put(f);
 	if (job)
 		store_job_free(job);
@@ -161,7 +147,7 @@ void api_function_create(struct http_request *r)
 	struct function_settings settings;
 	const char *name, *dir;
 	struct field_error e;
-	json_t *root = parse_body(r);
+	json_t *root = api_body(r);
 
 	if (!root)
 		return;
@@ -248,35 +234,47 @@ static void start_update(struct http_request *r, struct function *f,
 		worker_queue(&job->work);
 		return;
 	}
-	http_reply_error(r, 500, "ServiceException", "out of memory");
+	api_no_memory(r);
 	if (job)
 		store_job_free(job);
 }
 
-void api_function_update(struct http_request *r, struct function *f, bool code)
+/** @settings: taken over. @dir: new code, or NULL */
+static void update(struct http_request *r, struct function *f, json_t *settings, const char *dir)
 {
-	struct function_settings settings;
-	const char *dir = NULL;
+	struct function_settings parsed;
 	struct field_error e;
-	json_t *root = parse_body(r), *all;
 
-	if (!root)
-		return;
-	all = merge_settings(&f->latest.settings, code ? NULL : root);
-	if (code)
-		dir = parse_code(r, root);
-	if (!code || dir) {
-		if (!all)
-			http_reply_error(r, 500, "ServiceException", "out of memory");
-		else if (function_settings_parse(all, &settings, &e))
-			api_refuse(r, &e);
-		else if (scheduler_ram_class(&settings) < 0)
-			http_reply_error(r, 400, "InvalidParameterValueException",
-					 "MemorySize and EphemeralStorage.Size: too large");
-		else
-			start_update(r, f, &settings, dir);
-	}
-	json_decref(all);
+	if (!settings)
+		api_no_memory(r);
+	else if (function_settings_parse(settings, &parsed, &e))
+		api_refuse(r, &e);
+	else if (scheduler_ram_class(&parsed) < 0)
+		http_reply_error(r, 400, "InvalidParameterValueException",
+				 "MemorySize and EphemeralStorage.Size: too large");
+	else
+		start_update(r, f, &parsed, dir);
+	json_decref(settings);
+}
+
+void api_function_update_configuration(const struct api_call *call)
+{
+	json_t *root = api_body(call->http);
+	struct function *f = call->function;
+
+	if (root)
+		update(call->http, f, merge_settings(&f->latest.settings, root), NULL);
+	json_decref(root);
+}
+
+void api_function_update_code(const struct api_call *call)
+{
+	json_t *root = api_body(call->http);
+	const char *dir = root ? parse_code(call->http, root) : NULL;
+	struct function *f = call->function;
+
+	if (dir)
+		update(call->http, f, merge_settings(&f->latest.settings, NULL), dir);
 	json_decref(root);
 }
 
@@ -300,8 +298,10 @@ static void delete_done(struct work *work)
 	store_job_free(job);
 }
 
-void api_function_delete(struct http_request *r, struct function *f)
+void api_function_delete(const struct api_call *call)
 {
+	struct http_request *r = call->http;
+	struct function *f = call->function;
 	struct store_job *job;
 
 	if (f->busy_publishing) {
@@ -311,7 +311,7 @@ void api_function_delete(struct http_request *r, struct function *f)
 	}
 	job = calloc(1, sizeof(*job));
 	if (!job) {
-		http_reply_error(r, 500, "ServiceException", "out of memory");
+		api_no_memory(r);
 		return;
 	}
 	job->work = (struct work){.run = delete_run, .done = delete_done};
@@ -340,7 +340,7 @@ static int parse_training(struct http_request *r, char **ret, size_t *ret_n)
 				 "X-Quickthaw-Train: not base64");
 		return -EINVAL;
 	}
-	root = parse_body(r);
+	root = api_body(r);
 	if (!root) {
 		free(*ret);
 		return -EINVAL;
@@ -354,8 +354,10 @@ static int parse_training(struct http_request *r, char **ret, size_t *ret_n)
 	return 0;
 }
 
-void api_function_publish(struct http_request *r, struct function *f)
+void api_function_publish(const struct api_call *call)
 {
+	struct http_request *r = call->http;
+	struct function *f = call->function;
 	size_t train_bytes;
 	char *train;
 	int ret;
@@ -367,5 +369,5 @@ void api_function_publish(struct http_request *r, struct function *f)
 		http_reply_error(r, 409, "ResourceConflictException",
 				 "%s is being published already", f->name);
 	else if (ret)
-		http_reply_error(r, 500, "ServiceException", "out of memory");
+		api_no_memory(r);
 }

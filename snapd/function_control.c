@@ -247,7 +247,6 @@ static int load_list(const json_t *root, const struct kind *kind, struct functio
 		     struct field_error *e)
 {
 	json_t *list, *one;
-	uint32_t number;
 	size_t i;
 	int err = field_array(root, kind->key, &list, e);
 
@@ -257,7 +256,7 @@ static int load_list(const json_t *root, const struct kind *kind, struct functio
 		char qualifier[QUALIFIER_MAX + 1] = "";
 
 		err = field_string(one, "Qualifier", 1, qualifier, sizeof(qualifier), e);
-		if (!err && !qualifier_number(qualifier, &number) && !alias_name_ok(qualifier))
+		if (!err && !qualifier_ok(qualifier))
 			err = field_refuse(e, "%s: an entry with a bad Qualifier", kind->key);
 		if (!err)
 			err = kind->load(one, &entry, e);

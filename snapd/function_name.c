@@ -45,6 +45,13 @@ bool qualifier_number(const char *text, uint32_t *ret)
 	return true;
 }
 
+bool qualifier_ok(const char *text)
+{
+	uint32_t number;
+
+	return qualifier_number(text, &number) || alias_name_ok(text);
+}
+
 const char *version_number_text(uint32_t number, char buf[16])
 {
 	if (number)

@@ -39,6 +39,8 @@ bool function_name_ok(const char *name);
 /** alias_name_ok() - 1 to 128 letters, digits, - and _, and no number. */
 bool alias_name_ok(const char *name);
 
+/** qualifier_ok() - could it be one: a version, $LATEST or the name of an alias? */
+bool qualifier_ok(const char *text);
 /** qualifier_number() - of a version: 0 for $LATEST. Return: false when it is no version. */
 bool qualifier_number(const char *text, uint32_t *ret);
 /** version_number_text() - "$LATEST" or the number, into @buf. Return: @buf. */

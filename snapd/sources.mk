@@ -7,7 +7,8 @@ snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_stat
 	snapd/session_message.c snapd/shell_pool.c snapd/template.c snapd/tree.c snapd/version_open.c snapd/worker.c
 # What operators look at.
 snapd_SRCS += snapd/api_metrics.c snapd/failure_log.c snapd/metrics.c snapd/readiness.c
-# What the Lambda API keeps of a function.
+# What the Lambda API keeps of a function, and its operations.
+snapd_SRCS += snapd/api_function_read.c snapd/api_operation.c snapd/api_page.c
 snapd_SRCS += snapd/alias.c snapd/event_invoke_config.c snapd/field.c snapd/function_control.c \
 	snapd/function_name.c snapd/function_settings.c snapd/provisioned_config.c \
 	snapd/qualified.c snapd/url_config.c snapd/uuid.c
