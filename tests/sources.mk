@@ -87,11 +87,13 @@ UNIT_TESTS += test_bench
 test_bench_LIBS := bench common
 test_bench_LDLIBS := -ljansson -lm
 # What is counted, as Prometheus reads it; readiness; the list of failures.
-UNIT_TESTS += test_metrics test_api_health
+UNIT_TESTS += test_metrics test_api_health test_service_manager
 test_metrics_LIBS := snapd snapshot common
 test_metrics_LDLIBS := $(snapd_LDLIBS)
 test_api_health_LIBS := snapd snapshot common
 test_api_health_LDLIBS := $(snapd_LDLIBS)
+test_service_manager_LIBS := snapd snapshot common
+test_service_manager_LDLIBS := $(snapd_LDLIBS)
 # The end of a vmm whose snapd is gone; no KVM.
 UNIT_TESTS += test_lifeline
 test_lifeline_LIBS := vmm common
