@@ -28,6 +28,7 @@
 #include "snapd/publish.h"
 #include "snapd/readiness.h"
 #include "snapd/scheduler.h"
+#include "snapd/service_manager.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
 #include "snapd/worker.h"
@@ -53,6 +54,7 @@ static void turn(void)
 	scheduler_turn(now);
 	publish_pump();
 	shell_pool_refill(scheduler_is_busy(now), now);
+	service_manager_turn(now);
 }
 
 static uint64_t wait_ns(void)
@@ -61,6 +63,7 @@ static uint64_t wait_ns(void)
 	uint64_t next = MIN(session_next_deadline_ns(), scheduler_next_ns());
 
 	next = MIN(next, shell_pool_next_ns());
+	next = MIN(next, service_manager_next_ns());
 	if (backlog || next <= now)
 		return 0;
 	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
@@ -70,6 +73,7 @@ static void on_signal(const struct loop_event *event)
 {
 	(void)event;
 	log_info("stopping");
+	service_manager_stopping();
 	readiness_stop();
 	event_loop_stop();
 }
@@ -238,9 +242,14 @@ int main(int argc, char **argv)
 		return 0;
 	options_parse(&options, argc, argv);
 	mallopt(M_ARENA_MAX, 1); /* the worker allocates little: one heap is smaller */
+	ret = service_manager_init();
+	if (ret)
+		die("descriptors passed by the service manager: %s", strerror(-ret));
 	block_signals();
 	start(&options, &res);
+	service_manager_close_rest();
 	log_info("serving on %s", options.socket);
+	service_manager_ready("serving on %s", options.socket);
 	ret = event_loop_run(&hooks);
 	if (ret)
 		log_error("event loop: %s", strerror(-ret));
