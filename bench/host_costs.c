@@ -240,6 +240,8 @@ void host_describe(struct bench *b)
 	if (!uname(&uts))
 		results_host_text(&b->results, "kernel", uts.release);
 	results_host(&b->results, "cpus", (double)cpus);
+	if (getenv("HWKVM")) /* scripts/hwkvm says so */
+		json_object_set_new(b->results.host, "emulated", json_true());
 	if (getloadavg(&load, 1) == 1)
 		results_host(&b->results, "load_before", load);
 	if (load > (double)cpus / 2)

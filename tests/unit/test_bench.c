@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +248,59 @@ static void test_compare_refuses_what_is_no_result(void **state)
 	assert_int_equal(report_compare(in_dir("odd"), in_dir("odd")), 0);
 }
 
+/* ---- goals ---- */
+
+/** What report_targets() prints of a run with a slow resident restore and a large snapshot. */
+static char *print_targets(bool emulated)
+{
+	struct row_key key = {"invoke",	 "resident_restore", "hello-python",
+			      "process", "quickthaw",	     "ms"};
+	char *text = calloc(1, 8192);
+	struct results r;
+	int saved = dup(STDOUT_FILENO), fd;
+
+	assert_non_null(text);
+	assert_int_equal(results_init(&r), 0);
+	results_add_value(&r, &key, 100);
+	key.system = "bare-process";
+	key.name = "process";
+	results_add_value(&r, &key, 400);
+	key = (struct row_key){"snapshot", "file_to_resident", "hello-python",
+			       "process",  "quickthaw",	       "ratio"};
+	results_add_value(&r, &key, 0.5);
+	if (emulated)
+		json_object_set_new(r.host, "emulated", json_true());
+	fflush(stdout);
+	fd = open(in_dir("table"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0 && saved >= 0);
+	dup2(fd, STDOUT_FILENO);
+	report_targets(&r);
+	fflush(stdout);
+	dup2(saved, STDOUT_FILENO);
+	assert_true(pread(fd, text, 8191, 0) > 0);
+	close(fd);
+	close(saved);
+	results_free(&r);
+	return text;
+}
+
+static void test_times_of_an_emulated_host_are_not_judged(void **state)
+{
+	char *here = print_targets(false), *there = print_targets(true);
+
+	(void)state;
+	assert_non_null(strstr(here, "100.0 ms  MISSED"));
+	assert_null(strstr(there, "100.0 ms  MISSED"));
+	assert_non_null(strstr(there, "100.0 ms  not judged: emulated host"));
+	/* What is no time is judged on both, and so are ratios of times. */
+	assert_non_null(strstr(here, "0.500 x  MISSED"));
+	assert_non_null(strstr(there, "0.500 x  MISSED"));
+	assert_non_null(strstr(here, "0.250 x  met"));
+	assert_non_null(strstr(there, "0.250 x  met"));
+	free(here);
+	free(there);
+}
+
 /* ---- pages of a guest ---- */
 
 static void test_notes_name_pages_and_addresses(void **state)
@@ -316,6 +370,7 @@ int main(void)
 		cmocka_unit_test(test_results_cannot_be_written),
 		cmocka_unit_test(test_compare_says_what_grew),
 		cmocka_unit_test(test_compare_refuses_what_is_no_result),
+		cmocka_unit_test(test_times_of_an_emulated_host_are_not_judged),
 		cmocka_unit_test(test_notes_name_pages_and_addresses),
 		cmocka_unit_test(test_notes_ignore_other_lines),
 		cmocka_unit_test(test_notes_need_a_vmm),
