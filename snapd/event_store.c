@@ -60,6 +60,7 @@ enum statement {
 	SQL_REMOVE_FUNCTION,
 	SQL_TRIM,
 	SQL_JSON,
+	SQL_IS_JSON,
 	SQL_COUNT
 };
 
@@ -75,6 +76,7 @@ static const char *const sql[] = {
 	[SQL_REMOVE_FUNCTION] = "DELETE FROM event WHERE function = ?1",
 	[SQL_TRIM] = "PRAGMA incremental_vacuum(4096)",
 	[SQL_JSON] = "SELECT json(?1) WHERE json_valid(?1)",
+	[SQL_IS_JSON] = "SELECT 1 WHERE json_valid(?1)",
 };
 static_assert(ARRAY_SIZE(sql) == SQL_COUNT, "a text for each statement");
 
@@ -318,7 +320,7 @@ int event_store_trim(struct event_store *s)
 int event_store_json(struct event_store *s, const void *text, size_t n, char **ret_json)
 {
 	sqlite3_stmt *stmt;
-	int ret = prepare(s, SQL_JSON, &stmt), rc;
+	int ret = prepare(s, ret_json ? SQL_JSON : SQL_IS_JSON, &stmt), rc;
 
 	if (ret)
 		return ret;
@@ -327,12 +329,12 @@ int event_store_json(struct event_store *s, const void *text, size_t n, char **r
 		return -EINVAL;
 	sqlite3_bind_text64(stmt, 1, text, n, SQLITE_STATIC, SQLITE_UTF8);
 	rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW) {
+	if (rc == SQLITE_ROW && ret_json) {
 		const char *json = (const char *)sqlite3_column_text(stmt, 0);
 
 		*ret_json = json ? strdup(json) : NULL;
 		ret = *ret_json ? 0 : -ENOMEM;
-	} else {
+	} else if (rc != SQLITE_ROW) {
 		ret = rc == SQLITE_DONE ? -EINVAL : check(s, rc);
 	}
 	sqlite3_reset(stmt);

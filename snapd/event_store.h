@@ -89,6 +89,7 @@ int event_store_trim(struct event_store *s);
 /**
  * event_store_json() - JSON in its shortest form: one line, numbers as they are written.
  * SQLite's functions: the text needs no tree of objects in memory.
+ * @ret: malloc'ed; NULL: only say whether it is JSON
  * Return: -EINVAL when it is no JSON.
  */
 int event_store_json(struct event_store *s, const void *text, size_t n, char **ret);

@@ -148,19 +148,23 @@ void worker_queue(struct work *work)
 	worker_queue_on(WORKER_FILES, work);
 }
 
+void worker_stop(enum worker_id id)
+{
+	struct worker *w = &workers[id];
+
+	if (!w->started)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	close(w->event_fd);
+	w->started = false;
+}
+
 void worker_finish(void)
 {
-	for (int id = 0; id < WORKER_COUNT; id++) {
-		struct worker *w = &workers[id];
-
-		if (!w->started)
-			continue;
-		pthread_mutex_lock(&w->lock);
-		w->stop = true;
-		pthread_cond_signal(&w->wake);
-		pthread_mutex_unlock(&w->lock);
-		pthread_join(w->thread, NULL);
-		close(w->event_fd);
-		w->started = false;
-	}
+	for (int id = 0; id < WORKER_COUNT; id++)
+		worker_stop(id);
 }

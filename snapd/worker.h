@@ -27,7 +27,9 @@ int worker_init(void);
 void worker_queue(struct work *work);
 /** worker_queue_on() - the same on another thread; threads know no order among them. */
 void worker_queue_on(enum worker_id id, struct work *work);
-/** worker_finish() - end each thread after the job that it is at; what is queued is dropped. */
+/** worker_stop() - end one thread after the job that it is at; what is queued is dropped. */
+void worker_stop(enum worker_id id);
+/** worker_finish() - the same with all of them. */
 void worker_finish(void);
 
 #endif

@@ -77,11 +77,13 @@ UNIT_TESTS += test_control
 test_control_LIBS := vmm snapshot common
 test_control_LDLIBS := $(vmm_LDLIBS)
 # Asynchronous invocations: what is retried when, and the store through kill -9, damage and full disks.
-UNIT_TESTS += test_event_policy test_event_store
+UNIT_TESTS += test_event_policy test_event_store test_event_destination
 test_event_policy_LIBS := snapd snapshot common
 test_event_policy_LDLIBS := $(snapd_LDLIBS)
 test_event_store_LIBS := snapd snapshot common
 test_event_store_LDLIBS := $(snapd_LDLIBS)
+test_event_destination_LIBS := snapd snapshot common
+test_event_destination_LDLIBS := $(snapd_LDLIBS)
 # The harness: percentiles, rows, comparing, the tracer's names of pages.
 UNIT_TESTS += test_bench
 test_bench_LIBS := bench common

@@ -238,9 +238,11 @@ static void test_json_is_shortened_and_its_numbers_stay(void **state)
 	assert_int_equal(event_store_json(s, text, sizeof(text) - 1, &json), 0);
 	assert_string_equal(json, "{\"a\":[1.10,123456789012345678901234567890,\"x y\"],"
 				  "\"b\":null}");
+	assert_int_equal(event_store_json(s, text, sizeof(text) - 1, NULL), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		char *none;
 
+		assert_int_equal(event_store_json(s, bad[i], strlen(bad[i]), NULL), -EINVAL);
 		assert_int_equal(event_store_json(s, bad[i], strlen(bad[i]), &none), -EINVAL);
 	}
 	assert_int_equal(event_store_json(s, "1\0", 2, &json), -EINVAL);
