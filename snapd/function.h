@@ -79,6 +79,7 @@ struct function {
 	struct version latest;
 	struct version *versions;
 	struct log_ring *log;
+	struct event_function *events;
 	struct function *next;
 };
 

@@ -18,7 +18,8 @@ snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
 # The queue of asynchronous invocations.
-snapd_SRCS += snapd/event_destination.c snapd/event_policy.c snapd/event_store.c snapd/event_writer.c
+snapd_SRCS += snapd/event_attempt.c snapd/event_destination.c snapd/event_heap.c \
+	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c
 
 # snapctl: one file per subcommand
 snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publish.c \

@@ -77,13 +77,16 @@ UNIT_TESTS += test_control
 test_control_LIBS := vmm snapshot common
 test_control_LDLIBS := $(vmm_LDLIBS)
 # Asynchronous invocations: what is retried when, and the store through kill -9, damage and full disks.
-UNIT_TESTS += test_event_policy test_event_store test_event_destination
+UNIT_TESTS += test_event_policy test_event_store test_event_destination test_event_queue
 test_event_policy_LIBS := snapd snapshot common
 test_event_policy_LDLIBS := $(snapd_LDLIBS)
 test_event_store_LIBS := snapd snapshot common
 test_event_store_LDLIBS := $(snapd_LDLIBS)
 test_event_destination_LIBS := snapd snapshot common
 test_event_destination_LDLIBS := $(snapd_LDLIBS)
+# Without a guest, the test says how attempts end.
+test_event_queue_LIBS := snapd snapshot common
+test_event_queue_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
 # The harness: percentiles, rows, comparing, the tracer's names of pages.
 UNIT_TESTS += test_bench
 test_bench_LIBS := bench common
