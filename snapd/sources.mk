@@ -26,3 +26,5 @@ snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publis
 	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c
 snapctl_LIBS := common
 snapctl_LDLIBS := -lcurl -ljansson
+# Who is served when, and what of this host that may take.
+snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/pace.c snapd/report.c snapd/waiting.c

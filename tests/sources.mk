@@ -102,3 +102,7 @@ test_service_manager_LDLIBS := $(snapd_LDLIBS)
 # The end of a vmm whose snapd is gone; no KVM.
 UNIT_TESTS += test_lifeline
 test_lifeline_LIBS := vmm common
+# The scheduler's decisions on plain structs, and what it keeps to.
+UNIT_TESTS += test_scheduler
+test_scheduler_LIBS := snapd snapshot common
+test_scheduler_LDLIBS := $(snapd_LDLIBS)
