@@ -158,6 +158,8 @@ struct page_in_account page_in_account(uint32_t client)
 
 void page_in_charge(uint32_t client, uint32_t bytes)
 {
+	if (client == PAGE_IN_NOBODY)
+		return;
 	page_in.clients[client].account.bytes_read += bytes;
 }
 

@@ -9,7 +9,7 @@
 #include "snapd/template.h"
 
 /** Clients have the numbers of instances. */
-#define PAGE_IN_CLIENTS_MAX 256u
+#define PAGE_IN_CLIENTS_MAX 512u
 
 /**
  * typedef page_in_fail_fn - an instance cannot go on: its memory cannot be had, or it broke the
@@ -42,8 +42,24 @@ struct page_in_account {
 };
 struct page_in_account page_in_account(uint32_t client);
 
+/** What pre-warming brings in is on no instance's account. */
+#define PAGE_IN_NOBODY UINT32_MAX
 /** page_in_prefetch() - start to read the working set of @t in file order, for @client. */
 void page_in_prefetch(struct template *t, uint32_t client);
+/** page_in_load() - the same with all of the snapshot. */
+void page_in_load(struct template *t, uint32_t client);
+/** page_in_is_loading() - is one of both under way for @t? */
+bool page_in_is_loading(const struct template *t);
+
+/**
+ * struct page_in_costs - moving averages of what this host takes; 0: not known yet.
+ * @read_ns: a read of @read_bytes (also an average) from its start to its end
+ * @decode_ns: to check, decompress and fill one page
+ */
+struct page_in_costs {
+	uint64_t read_ns, read_bytes, decode_ns;
+};
+struct page_in_costs page_in_costs(void);
 
 /** page_in_work() - once per turn of the loop: a part of what prefetching has to do, and faults
  * that the turn before had no time for. Return: true when there is more to do, so the loop should

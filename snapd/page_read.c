@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "snapd/admission.h"
 #include "snapd/event_loop.h"
 #include "snapd/metrics.h"
 #include "snapd/page_in_internal.h"
@@ -40,6 +41,7 @@ static struct {
 	/* What bounce holds: useful while recording, when a chunk is filled page by page. */
 	uint64_t bounce_serial;
 	uint32_t bounce_chunk;
+	struct page_in_costs costs;
 } reads;
 
 static void on_read(const struct loop_event *event);
@@ -66,6 +68,11 @@ void page_read_finish(void)
 {
 	munmap(reads.buffers, ALL_BYTES);
 	reads.buffers = NULL;
+}
+
+struct page_in_costs page_in_costs(void)
+{
+	return reads.costs;
 }
 
 unsigned page_in_reads(void)
@@ -245,6 +252,7 @@ static int load_bounce(struct page_read *r, uint32_t chunk, struct snapshot_erro
 void page_read_decode(struct page_read *r, uint32_t chunk)
 {
 	struct snapshot_error err = {""};
+	uint64_t begin_ns = clock_mono_ns();
 	int ret = load_bounce(r, chunk, &err);
 
 	if (!ret && !r->template->recording)
@@ -254,6 +262,10 @@ void page_read_decode(struct page_read *r, uint32_t chunk)
 			 r->template->name, strerror(-ret));
 	if (ret)
 		log_error("page-in: %s", err.text);
+	else
+		average_add(&reads.costs.decode_ns,
+			    (clock_mono_ns() - begin_ns) /
+				    page_read_chunk(r->template, chunk)->page_count);
 	page_in_wake_waiters(r, chunk, ret, err.text);
 	/* Decoded: a later fault on it, if it failed, reads it anew. */
 	r->template->file->chunk_read[chunk] = TEMPLATE_NO_READ;
@@ -302,6 +314,8 @@ static void on_read(const struct loop_event *event)
 		return;
 	reads.prefetch_in_flight -= r->prefetch;
 	metrics_observe(METRIC_SNAPSHOT_READ, clock_mono_ns() - r->started_ns);
+	average_add(&reads.costs.read_ns, clock_mono_ns() - r->started_ns);
+	average_add(&reads.costs.read_bytes, r->bytes);
 	if (event->res < (int)r->bytes) {
 		fail_read(r, event->res);
 		return;

@@ -109,12 +109,8 @@ void prefetch_continue(void)
 	}
 }
 
-void page_in_prefetch(struct template *t, uint32_t client)
+static void prefetch_chunks(struct template *t, uint32_t first, uint32_t count, uint32_t client)
 {
-	uint64_t offset, bytes;
-	uint32_t first, count;
-
-	snapshot_reader_hot_extent(t->file->reader, &offset, &bytes, &first, &count);
 	for (unsigned i = 0; count && i < READS_MAX; i++) {
 		if (prefetching[i] == t)
 			return;
@@ -129,4 +125,26 @@ void page_in_prefetch(struct template *t, uint32_t client)
 		event_loop_submit();
 		return;
 	}
+}
+
+void page_in_prefetch(struct template *t, uint32_t client)
+{
+	uint64_t offset, bytes;
+	uint32_t first, count;
+
+	snapshot_reader_hot_extent(t->file->reader, &offset, &bytes, &first, &count);
+	prefetch_chunks(t, first, count, client);
+}
+
+void page_in_load(struct template *t, uint32_t client)
+{
+	prefetch_chunks(t, 0, snapshot_reader_chunk_count(t->file->reader), client);
+}
+
+bool page_in_is_loading(const struct template *t)
+{
+	for (unsigned i = 0; i < READS_MAX; i++)
+		if (prefetching[i] == t)
+			return true;
+	return false;
 }

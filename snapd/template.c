@@ -5,6 +5,23 @@
  * Instances map the memfd MAP_PRIVATE, so what is filled once is there for all of them, and what
  * they write is theirs alone. A page is filled by pwrite: the page cache makes it visible when it
  * is complete, which a memcpy into a shared mapping would not.
+ *
+ * Eviction punches a hole into the memfd. The kernel takes the page out of every mapping first,
+ * while faults on it wait; private copies stay. What is touched next is a hole again: a MISSING
+ * event, which page-in serves as the first time. That is safe while instances run, because
+ *
+ *  1. A page's resident bit is set after the page was filled and cleared after it was punched, and
+ *     all of that happens in the loop's thread, where faults are served, too: whoever looks at the
+ *     bit there sees the truth. A fault that is parked, or is still in a userfaultfd, is served by
+ *     the bit at that time. A wake without a page only makes the fault come again.
+ *  2. No mapping of a template is touched before it is registered MISSING: the vmm maps, registers,
+ *     and only then populates, loads devices and runs (guest_mem_map_template()). Else a touch of
+ *     the hole would have the kernel make a page of zeros, for all instances.
+ *  3. While a template records, nothing is evicted: it could not tell a first touch from a second.
+ *  4. While a read is in flight, nothing is evicted: what it brings is wanted now.
+ *  5. A template that an instance was given a moment ago is not evicted (relief.c): that instance
+ *     is populating. It would be right all the same, but a run of populated pages would turn into
+ *     as many events.
  */
 #include "snapd/template.h"
 
@@ -24,6 +41,13 @@
 
 static const uint8_t zeros[SNAPSHOT_CHUNK_BYTES];
 static _Atomic uint64_t file_serial;
+
+enum { EVICT_LOOKS = 512 }; /* chunks, or as many blocks of pages, at most in one call */
+
+static struct {
+	TAILQ_HEAD(, template) by_age;
+	uint64_t resident_pages;
+} templates = {.by_age = TAILQ_HEAD_INITIALIZER(templates.by_age)};
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
@@ -127,6 +151,7 @@ int template_new(const char *name, struct template_file *file, struct template *
 	t->refs = 1;
 	t->file = file;
 	t->pages = snapshot_reader_params(file->reader)->template_pages;
+	t->evict_zero = (uint32_t)t->pages;
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	t->resident = calloc(t->pages / 64 + 1, sizeof(uint64_t));
 	t->memfd = memfd_create("quickthaw-template", MFD_CLOEXEC);
@@ -152,6 +177,9 @@ void template_put(struct template *t)
 	if (!t || --t->refs)
 		return;
 	assert(!t->reads);
+	if (t->listed)
+		TAILQ_REMOVE(&templates.by_age, t, age_link);
+	templates.resident_pages -= t->resident_pages;
 	template_file_free(t->file);
 	template_file_free(t->next_file);
 	cleanup_fd(&t->memfd);
@@ -165,6 +193,7 @@ static void mark_resident(struct template *t, uint32_t page, uint32_t count)
 	for (uint32_t i = page; i < page + count; i++) {
 		uint64_t bit = 1ull << (i % 64);
 
+		templates.resident_pages += !(t->resident[i / 64] & bit);
 		t->resident_pages += !(t->resident[i / 64] & bit);
 		t->resident[i / 64] |= bit;
 	}
@@ -183,6 +212,118 @@ int template_fill(struct template *t, uint32_t page, uint32_t count, const void 
 int template_fill_zero(struct template *t, uint32_t page, uint32_t count)
 {
 	return template_fill(t, page, MIN(count, SNAPSHOT_CHUNK_PAGES), zeros);
+}
+
+/* ---- eviction -------------------------------------------------------------------------------- */
+
+void template_used(struct template *t, uint64_t now_ns)
+{
+	if (t->listed)
+		TAILQ_REMOVE(&templates.by_age, t, age_link);
+	t->listed = true;
+	t->used_ns = now_ns;
+	TAILQ_INSERT_TAIL(&templates.by_age, t, age_link);
+}
+
+struct template *template_oldest(void)
+{
+	return TAILQ_FIRST(&templates.by_age);
+}
+
+struct template *template_next_oldest(struct template *t)
+{
+	return TAILQ_NEXT(t, age_link);
+}
+
+uint64_t template_all_bytes(void)
+{
+	return templates.resident_pages * PAGE_BYTES;
+}
+
+/** Return: pages, or -errno. */
+static int punch(struct template *t, uint32_t page, uint32_t count)
+{
+	if (fallocate(t->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)page * PAGE_BYTES, (off_t)count * PAGE_BYTES))
+		return -errno;
+	for (uint32_t i = page; i < page + count; i++)
+		t->resident[i / 64] &= ~(1ull << (i % 64));
+	t->resident_pages -= count;
+	templates.resident_pages -= count;
+	t->working_set_resident = false;
+	return (int)count;
+}
+
+/** Those of a chunk that are there, neighbours together. Return: pages, or -errno. */
+static int evict_chunk(struct template *t, const struct snapshot_chunk *c)
+{
+	unsigned i = 0, run;
+	int pages = 0, ret;
+
+	while (i < c->page_count) {
+		if (!template_has_page(t, c->pages[i])) {
+			i++;
+			continue;
+		}
+		run = 1;
+		while (i + run < c->page_count && c->pages[i + run] == c->pages[i] + run &&
+		       template_has_page(t, c->pages[i + run]))
+			run++;
+		ret = punch(t, c->pages[i], run);
+		if (ret < 0)
+			return ret;
+		pages += ret;
+		i += run;
+	}
+	return pages;
+}
+
+static bool is_resident_zero(const struct template *t, uint32_t page)
+{
+	return template_has_page(t, page) &&
+	       snapshot_reader_page_chunk(t->file->reader, page) == SNAPSHOT_PAGE_ZERO;
+}
+
+/** The next run of zeros from the cursor on, one chunk's worth at most. */
+static int evict_zeros(struct template *t)
+{
+	uint32_t page = t->evict_zero, end;
+	uint32_t last = (uint32_t)MIN(t->pages, (uint64_t)page + SNAPSHOT_CHUNK_PAGES);
+
+	while (page < last && !is_resident_zero(t, page))
+		page++;
+	for (end = page; end < last && is_resident_zero(t, end);)
+		end++;
+	t->evict_zero = end;
+	return end > page ? punch(t, page, end - page) : 0;
+}
+
+static int evict_next(struct template *t)
+{
+	if (t->evict_zero < t->pages)
+		return evict_zeros(t);
+	return evict_chunk(t, snapshot_reader_chunk(t->file->reader, --t->evict_chunk));
+}
+
+int template_evict(struct template *t, unsigned chunks)
+{
+	unsigned looks = EVICT_LOOKS;
+	int pages = 0, ret;
+
+	if (t->recording || t->reads || !t->resident_pages)
+		return 0;
+	if (t->evict_zero >= t->pages && !t->evict_chunk) { /* from the start: more came in */
+		t->evict_zero = 0;
+		t->evict_chunk = snapshot_reader_chunk_count(t->file->reader);
+	}
+	while (chunks && looks-- && (t->evict_zero < t->pages || t->evict_chunk)) {
+		ret = evict_next(t);
+		if (ret < 0)
+			return ret;
+		pages += ret;
+		chunks -= ret > 0;
+	}
+	return pages;
 }
 
 bool template_has_working_set(const struct template *t)
@@ -238,5 +379,7 @@ void template_settle(struct template *t)
 	t->file = t->next_file;
 	t->next_file = NULL;
 	t->working_set_resident = false;
+	t->evict_zero = (uint32_t)t->pages; /* its chunks have other numbers: start again */
+	t->evict_chunk = 0;
 	t->prefetch_next = t->prefetch_end = 0;
 }

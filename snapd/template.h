@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "common/util.h"
 #include "snapshot-format/snapshot.h"
@@ -36,6 +37,9 @@ struct template_file {
  *	is still to be asked for
  * @prefetch_zero: entries of the working set before it are there, if they are zeros
  * @prefetch_client: the instance that set the prefetch off, for its account
+ * @age_link, @listed, @used_ns: in the list of all templates, the least recently used one first
+ * @evict_zero, @evict_chunk: where eviction goes on: pages before the first, chunks from the second
+ *	on have been looked at
  * @recording: write down in which order pages are asked for; bring in nothing else
  * @order: pages as they were asked for, while recording
  */
@@ -54,6 +58,10 @@ struct template
 	uint32_t prefetch_first, prefetch_next, prefetch_end;
 	size_t prefetch_zero;
 	uint32_t prefetch_client;
+	TAILQ_ENTRY(template) age_link;
+	bool listed;
+	uint64_t used_ns;
+	uint32_t evict_zero, evict_chunk;
 	bool recording;
 	uint32_t *order;
 	uint32_t order_count;
@@ -94,6 +102,24 @@ static inline bool template_has_page(const struct template *t, uint64_t page)
 int template_fill(struct template *t, uint32_t page, uint32_t count, const void *data);
 /** template_fill_zero() - the same for pages of zeros; @count at most SNAPSHOT_CHUNK_PAGES. */
 int template_fill_zero(struct template *t, uint32_t page, uint32_t count);
+
+/** template_used() - it serves an instance now: the last to be evicted. To be called from the
+ * loop's thread, and once at the beginning. */
+void template_used(struct template *t, uint64_t now_ns);
+/** template_oldest() - the least recently used one; template_next_oldest() - the one after @t. */
+struct template *template_oldest(void);
+struct template *template_next_oldest(struct template *t);
+/** template_all_bytes() - resident pages of all templates. */
+uint64_t template_all_bytes(void);
+
+/**
+ * template_evict() - give back at most @chunks chunks of a template's memory. First pages of zeros,
+ * for nothing has to be read to have them again; then chunks from the end of the file to its
+ * beginning, so that the working set goes last, and of that what is touched first goes last.
+ * Not while it records, or a read of it is in flight. See template.c for what makes it safe.
+ * Return: pages given back; 0 when there are none; or -errno.
+ */
+int template_evict(struct template *t, unsigned chunks);
 
 /** template_populate_count() - runs a new instance may populate: all or, until their pages are
  * resident, none. */
