@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "snapd/api.h"
 #include "snapd/base64.h"
+#include "snapd/outcome.h"
 #include "snapd/scheduler.h"
 
 static const struct {
@@ -104,6 +105,8 @@ static void on_done(struct invocation *inv, const struct invocation_outcome *out
 		http_reply_header(r, "X-Amz-Function-Error", "Unhandled");
 	if (out->error_type)
 		http_reply_header(r, "x-amzn-ErrorType", out->error_type);
+	if (out->retry_after_s)
+		http_reply_header_u64(r, "Retry-After", out->retry_after_s);
 	add_figures(r, out);
 	http_reply_end(r, out->status);
 	pending_free(pending);
@@ -120,7 +123,17 @@ static void on_event_done(struct invocation *inv, const struct invocation_outcom
 
 static void reply_busy(struct http_request *r)
 {
-	http_reply_error(r, 429, "TooManyRequestsException", "Rate Exceeded.");
+	struct invocation_outcome out = {0};
+	char buf[OUTCOME_TEXT_MAX];
+
+	outcome_of_refusal(scheduler_refusal(), buf, &out);
+	if (http_reply_begin(r, "application/json", out.payload, out.payload_bytes)) {
+		http_reply(r, 500, "text/plain", "", 0);
+		return;
+	}
+	http_reply_header(r, "x-amzn-ErrorType", out.error_type);
+	http_reply_header_u64(r, "Retry-After", out.retry_after_s);
+	http_reply_end(r, out.status);
 }
 
 static void invoke_event(struct http_request *r, struct invocation_request *request)

@@ -32,6 +32,9 @@ static void version_init(struct version *v, struct function *f, uint32_t number)
 	v->number = number;
 	v->stage = "";
 	v->code_fd = v->opt_fd = -1;
+	LIST_INIT(&v->idle.provisioned);
+	LIST_INIT(&v->idle.others);
+	waiting_lane_init(&v->load.lane, &f->load.waiting);
 	v->modified_ns = clock_real_ns();
 	uuid_make(v->revision);
 }
@@ -61,6 +64,7 @@ struct function *function_new(const char *name)
 	}
 	snprintf(f->name, sizeof(f->name), "%s", name);
 	f->refs = 1;
+	waiting_function_init(&f->load.waiting);
 	version_init(&f->latest, f, 0);
 	f->latest.state = VERSION_ACTIVE;
 	return f;

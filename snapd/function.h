@@ -6,12 +6,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
+#include "snapd/arrivals.h"
 #include "snapd/function_control.h"
 #include "snapd/function_name.h"
 #include "snapd/function_settings.h"
 #include "snapd/log_ring.h"
 #include "snapd/template.h"
+#include "snapd/waiting.h"
 
 enum { FUNCTION_LOG_BYTES = 128 << 10, CODE_SHA256_CHARS = 44, TIME_TEXT_CHARS = 28 };
 
@@ -26,6 +29,49 @@ struct version_snapshot {
 };
 
 struct function;
+struct instance;
+LIST_HEAD(instance_list, instance);
+
+/** struct version_idle - a version's idle instances, the newest first; keep.c's. */
+struct version_idle {
+	struct instance_list provisioned, others;
+	unsigned provisioned_count, other_count;
+};
+
+/**
+ * struct version_load - what the scheduler knows of a version; all averages are moving ones.
+ * @lane: its invocations that wait
+ * @arrivals: when they have come, for pre-warming
+ * @running: instances with an invocation
+ * @warm_ns, @resident_ns: from an instance found to the answer, by kind of start; 0: not known
+ * @private_bytes: the most that an instance of it has had of its own; 0: not known
+ * @provision: what provision.c has made of what was asked for
+ */
+struct version_load {
+	struct waiting_lane lane;
+	struct arrivals arrivals;
+	unsigned running;
+	uint64_t warm_ns, resident_ns;
+	uint64_t private_bytes;
+	struct version_provision {
+		unsigned wanted, live, failures;
+		uint64_t retry_ns;
+		char reason[128];
+	} provision;
+};
+
+/**
+ * struct function_load - the same of a function.
+ * @in_flight: admitted and not answered
+ * @service_ns: from an instance found to the answer, an average
+ * @overload_ns: when one was last refused for overload
+ * @start_gap_ns: between two starts of it while it waited, an average; @last_start_ns: the last
+ */
+struct function_load {
+	struct waiting_function waiting;
+	unsigned in_flight;
+	uint64_t service_ns, start_gap_ns, last_start_ns, overload_ns;
+};
 
 /**
  * struct version - a frozen copy of a function, or $LATEST (number 0).
@@ -59,6 +105,8 @@ struct version {
 	bool opening;
 	bool recording;
 	unsigned record_tries;
+	struct version_idle idle;
+	struct version_load load;
 	struct version *next;
 };
 
@@ -76,6 +124,7 @@ struct function {
 	bool busy_publishing;
 	uint32_t last_number;
 	struct function_control control;
+	struct function_load load;
 	struct version latest;
 	struct version *versions;
 	struct log_ring *log;

@@ -19,14 +19,17 @@
 #include "common/util.h"
 #include "common/version.h"
 #include "snapd/api.h"
+#include "snapd/budget.h"
 #include "snapd/event_loop.h"
 #include "snapd/function_store.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
+#include "snapd/keep.h"
 #include "snapd/options.h"
 #include "snapd/page_in.h"
 #include "snapd/publish.h"
 #include "snapd/readiness.h"
+#include "snapd/relief.h"
 #include "snapd/scheduler.h"
 #include "snapd/service_manager.h"
 #include "snapd/session.h"
@@ -52,6 +55,7 @@ static void turn(void)
 	now = clock_mono_ns();
 	session_check_deadlines(now);
 	scheduler_turn(now);
+	backlog |= relief_turn(now, !scheduler_stats.under_way);
 	publish_pump();
 	shell_pool_refill(scheduler_is_busy(now), now);
 	service_manager_turn(now);
@@ -64,6 +68,7 @@ static uint64_t wait_ns(void)
 
 	next = MIN(next, shell_pool_next_ns());
 	next = MIN(next, service_manager_next_ns());
+	next = MIN(next, relief_next_ns());
 	if (backlog || next <= now)
 		return 0;
 	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
@@ -76,6 +81,17 @@ static void on_signal(const struct loop_event *event)
 	service_manager_stopping();
 	readiness_stop();
 	event_loop_stop();
+}
+
+/** Who has it in a list, or counts it, lets go of it. */
+static void on_moved(struct instance *inst, enum instance_state from)
+{
+	if (from == INSTANCE_IDLE)
+		keep_left(inst);
+	else if (from == INSTANCE_SPAWNING || from == INSTANCE_SHELL)
+		shell_pool_moved(inst, from);
+	if (inst->state == INSTANCE_ENDING)
+		budget_charge(inst, 0);
 }
 
 static void on_shell(struct instance *inst)
@@ -171,10 +187,16 @@ static void open_files(const struct options *o, struct resources *res)
 
 static void start(const struct options *o, struct resources *res)
 {
-	static const struct session_hooks hooks = {.shell = on_shell, .gone = scheduler_pump};
+	static const struct session_hooks hooks = {
+		.shell = on_shell, .moved = on_moved, .gone = scheduler_pump};
 	const struct scheduler_params scheduler = {
 		.keep_warm_ns = o->keep_warm_s * NSEC_PER_SEC,
 		.init_timeout_ns = o->init_timeout_s * NSEC_PER_SEC,
+		.queue_timeout_ns = o->queue_timeout_s * NSEC_PER_SEC,
+		.queue_max = o->queue_max,
+		.account_concurrency = o->account_concurrency,
+		.max_instances = o->max_instances,
+		.memory_budget_bytes = MIB(o->memory_budget_mib),
 	};
 	struct shell_pool_params pool = {
 		.ready_per_class = o->shells,

@@ -27,6 +27,9 @@ struct options {
 	unsigned shells;
 	unsigned keep_warm_s;
 	unsigned init_timeout_s;
+	unsigned queue_timeout_s, queue_max;
+	unsigned account_concurrency, max_instances;
+	unsigned memory_budget_mib; /**< 0: a share of what the host has */
 };
 
 /** How a setting's text becomes a field of struct options. */

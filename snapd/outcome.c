@@ -119,7 +119,8 @@ void outcome_of_failure(const struct session_failure *f, const char *request_id,
 		reported(ret, buf, INVOCATION_FAILED_INIT, "Runtime.InitError", request_id, f);
 		break;
 	case PROTO_FAILED_RESTORE:
-		reported(ret, buf, INVOCATION_FAILED_RESTORE, "Runtime.RestoreError", request_id, f);
+		reported(ret, buf, INVOCATION_FAILED_RESTORE, "Runtime.RestoreError", request_id,
+			 f);
 		break;
 	case SESSION_FAILED_TIMEOUT:
 		if (init)
@@ -134,6 +135,20 @@ void outcome_of_failure(const struct session_failure *f, const char *request_id,
 		outcome_of_error(f->kind == SESSION_FAILED_STOPPED ? 503 : 500, "ServiceException",
 				 text, buf, ret);
 	}
+}
+
+void outcome_of_refusal(const struct scheduler_refusal *r, char buf[OUTCOME_TEXT_MAX],
+			struct invocation_outcome *ret)
+{
+	int n = snprintf(buf, OUTCOME_TEXT_MAX,
+			 "{\"Reason\":\"%s\",\"Type\":\"User\",\"message\":\"%s\"}", r->reason,
+			 r->text);
+
+	ret->status = 429;
+	ret->error_type = "TooManyRequestsException";
+	ret->retry_after_s = r->retry_after_s;
+	ret->failure = INVOCATION_FAILED_REQUEST;
+	set_payload(ret, buf, n);
 }
 
 void outcome_of_error(unsigned status, const char *type, const char *message,

@@ -21,4 +21,8 @@ void outcome_of_failure(const struct session_failure *failure, const char *reque
 void outcome_of_error(unsigned status, const char *type, const char *message,
 		      char buf[OUTCOME_TEXT_MAX], struct invocation_outcome *ret);
 
+/** outcome_of_refusal() - TooManyRequestsException, with Lambda's Reason. */
+void outcome_of_refusal(const struct scheduler_refusal *refusal, char buf[OUTCOME_TEXT_MAX],
+			struct invocation_outcome *ret);
+
 #endif

@@ -181,6 +181,7 @@ static void train(struct publish *p)
 		.payload_bytes = p->train_bytes,
 		.client_context = "",
 		.trace_id = "",
+		.internal = true,
 		.force = START_RESIDENT, /* an instance of its own, that ends afterwards */
 		.done = on_trained,
 		.arg = p,
@@ -400,7 +401,7 @@ void publish_pump(void)
 			publish_fail(p, 404, "ResourceNotFoundException",
 				     "the function was deleted");
 		} else if (p->stage == PUBLISH_SHELL) {
-			inst = shell_pool_take(scheduler_ram_class(&p->version->settings));
+			inst = shell_pool_take(scheduler_ram_class(&p->version->settings), 1);
 			if (inst) {
 				enter_stage(p, PUBLISH_BOOTING);
 				boot(p, inst);

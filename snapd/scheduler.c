@@ -4,12 +4,18 @@
  *
  * Theory of operation
  *
- * An invocation waits in one queue until it has an instance. scheduler_pump() walks the queue in
- * order of arrival and tries each: an idle instance of its version (warm), else a shell which is
+ * An invocation is admitted, or refused at once (admission.c). Admitted, it waits in a queue that
+ * is fair to functions (waiting.c) until it has an instance, for queue_timeout_ns at most.
+ * try_start() looks for one: an idle instance of its version (keep.c: warm), else a shell which is
  * restored from the version's template, resident or cold, else, for $LATEST, a shell which boots.
- * What it lacks (an open template, a shell) is asked for at the first try; whoever brings it calls
- * scheduler_pump() again. An instance serves one invocation at a time, so as many run at once as
- * there are invocations.
+ * What it lacks is asked for at the first try: an open template, a shell, room in the budget
+ * (budget.c, relief.c). Whoever brings it calls scheduler_pump(), which walks the queue. An
+ * instance serves one invocation at a time, so as many run at once as there are invocations, but
+ * only so many are begun at once as the CPUs can serve (pace.c).
+ *
+ * What comes with every invocation takes constant time: free entries, idle instances and shells
+ * are lists; a walk tries the oldest of each version that waits, not each invocation, so 200 at
+ * once cost 200 tries and not 200 times 200.
  *
  * A request may force the kind of start, for measuring. Such an instance ends after its answer,
  * unless it is to be kept, and a cold start gets a template of its own from an uncached file.
@@ -18,11 +24,14 @@
  *  1. An invocation is either QUEUED or has an instance whose owner it is.
  *  2. Its done() is called exactly once; its entry is free from then on.
  *  3. It holds a reference to its function, so its version lives as long.
+ *  4. in_flight of a function, and of all without a reservation, counts what is admitted and not
+ *     answered.
+ *  5. No instance is started outside of the budget; what waits for room makes idle instances and
+ *     templates go, in the order of their last use.
  */
-#include "snapd/scheduler.h"
-
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,18 +40,28 @@
 #include "common/cpu_feature.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/admission.h"
+#include "snapd/budget.h"
 #include "snapd/failure_log.h"
+#include "snapd/keep.h"
 #include "snapd/metrics.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
-#include "snapd/record.h"
-#include "snapd/runtime.h"
-#include "snapd/session.h"
+#include "snapd/relief.h"
+#include "snapd/scheduler_internal.h"
 #include "snapd/shell_pool.h"
 #include "snapd/uuid.h"
 #include "snapd/version_open.h"
 
-enum { QUEUE_TIMEOUT_S = 60, BUSY_MS = 20, ARN_MAX = 192, RAM_EXTRA_MIB = 64 };
+enum {
+	BUSY_MS = 20,
+	RAM_EXTRA_MIB = 64,
+	STARTS_PER_CPU = 4,
+	STARTS_MIN = 8,
+	RESERVED_AGE_MS = 100,
+	UNKNOWN_MIB =
+		64, /* what a program takes that has never run here, unless it may take less */
+};
 
 const char *const start_kind_names[] = {
 	[START_ANY] = "none",
@@ -54,55 +73,47 @@ const char *const start_kind_names[] = {
 static_assert(ARRAY_SIZE(start_kind_names) == START_KIND_COUNT, "a name for each kind");
 
 const char *const invocation_failure_names[] = {
-	[INVOCATION_SUCCEEDED] = "none",
-	[INVOCATION_FAILED_HANDLER] = "handler",
-	[INVOCATION_FAILED_EXIT] = "exit",
-	[INVOCATION_FAILED_MEMORY] = "memory",
-	[INVOCATION_FAILED_INIT] = "init",
-	[INVOCATION_FAILED_RESTORE] = "restore",
-	[INVOCATION_FAILED_TIMEOUT] = "timeout",
-	[INVOCATION_FAILED_RESPONSE] = "response",
-	[INVOCATION_FAILED_REQUEST] = "request",
-	[INVOCATION_FAILED_SERVICE] = "service",
+	[INVOCATION_SUCCEEDED] = "none",	 [INVOCATION_FAILED_HANDLER] = "handler",
+	[INVOCATION_FAILED_EXIT] = "exit",	 [INVOCATION_FAILED_MEMORY] = "memory",
+	[INVOCATION_FAILED_INIT] = "init",	 [INVOCATION_FAILED_RESTORE] = "restore",
+	[INVOCATION_FAILED_TIMEOUT] = "timeout", [INVOCATION_FAILED_RESPONSE] = "response",
+	[INVOCATION_FAILED_REQUEST] = "request", [INVOCATION_FAILED_SERVICE] = "service",
 };
 static_assert(ARRAY_SIZE(invocation_failure_names) == INVOCATION_FAILURE_COUNT, "a name for each");
-
-enum invocation_state { INVOCATION_FREE, INVOCATION_QUEUED, INVOCATION_RUNNING };
-
-/**
- * struct invocation - one request on its way.
- * @asked_open: opening was tried for it: a second failure is final
- * @recorder: its instance records the working set
- */
-struct invocation {
-	enum invocation_state state;
-	struct invocation *next;
-	struct invocation_request request;
-	struct function *function;
-	char request_id[REQUEST_ID_CHARS + 1];
-	char trace_id[TRACE_ID_MAX + 1];
-	struct instance *inst;
-	enum start_kind start;
-	bool cold_done;
-	bool recorder;
-	uint64_t created_ns, started_ns;
-	uint64_t init_ns;
-};
 
 struct scheduler_stats scheduler_stats;
 
 static struct {
 	struct scheduler_params params;
 	struct invocation table[INVOCATIONS_MAX];
-	struct invocation *first, **last;
+	SLIST_HEAD(, invocation) free;
+	TAILQ_HEAD(, invocation) by_age;
+	struct waiting waiting;
+	struct pace pace;
+	unsigned unreserved; /* in flight */
+	unsigned reserved_total;
+	uint64_t reserved_ns; /* when it was added up */
 	uint64_t last_start_ns;
 	bool pumping, pump_again;
+	struct scheduler_refusal refusal;
 } scheduler;
 
 int scheduler_init(const struct scheduler_params *params)
 {
+	cpu_set_t cpus;
+	unsigned cpu_count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+
 	scheduler.params = *params;
-	scheduler.last = &scheduler.first;
+	scheduler.params.account_concurrency =
+		MIN(params->account_concurrency, (unsigned)INVOCATIONS_MAX);
+	TAILQ_INIT(&scheduler.by_age);
+	SLIST_INIT(&scheduler.free);
+	/* The lowest are used first, so that memory which no burst has needed stays untouched. */
+	for (int i = INVOCATIONS_MAX - 1; i >= 0; i--)
+		SLIST_INSERT_HEAD(&scheduler.free, &scheduler.table[i], free_link);
+	waiting_init(&scheduler.waiting);
+	pace_init(&scheduler.pace, MAX(cpu_count * STARTS_PER_CPU, (unsigned)STARTS_MIN));
+	budget_init(params->memory_budget_bytes, params->max_instances);
 	return 0;
 }
 
@@ -128,30 +139,49 @@ void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1])
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
-static void queue_push(struct invocation *inv)
+static struct invocation *invocation_of(struct waiting_entry *e)
 {
-	inv->next = NULL;
-	*scheduler.last = inv;
-	scheduler.last = &inv->next;
+	return container_of(e, struct invocation, waiting);
+}
+
+void scheduler_leave_queue(struct invocation *inv)
+{
+	waiting_remove(&scheduler.waiting, &inv->waiting);
+	TAILQ_REMOVE(&scheduler.by_age, inv, age_link);
+	scheduler_stats.queued--;
+}
+
+static void enter_queue(struct invocation *inv)
+{
+	waiting_push(&scheduler.waiting, &inv->request.version->load.lane, &inv->waiting,
+		     inv->created_ns);
+	TAILQ_INSERT_TAIL(&scheduler.by_age, inv, age_link);
 	scheduler_stats.queued++;
 }
 
-static void queue_remove(struct invocation *inv)
+void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_kind start)
 {
-	struct invocation **at = &scheduler.first;
+	struct function_load *load = &inv->function->load;
+	uint64_t now = clock_mono_ns();
 
-	while (*at && *at != inv)
-		at = &(*at)->next;
-	assert(*at);
-	*at = inv->next;
-	if (scheduler.last == &inv->next)
-		scheduler.last = at;
-	scheduler_stats.queued--;
+	/* How fast a queue moves is seen only while there is one. */
+	if (load->waiting.since_ns < load->last_start_ns)
+		average_add(&load->start_gap_ns, now - load->last_start_ns);
+	load->last_start_ns = now;
+	scheduler_leave_queue(inv);
+	inv->state = INVOCATION_RUNNING;
+	inv->inst = inst;
+	inv->start = start;
+	inv->started_ns = scheduler.last_start_ns = now;
+	inv->request.version->load.running++;
+	pace_begin(&scheduler.pace, &inv->pace, now);
+	if (inv->request.version->template)
+		template_used(inv->request.version->template, now);
 }
 
 /* ---- the end of an invocation ---------------------------------------------------------------- */
 
-static void deliver(struct invocation *inv, struct invocation_outcome *out)
+void scheduler_deliver(struct invocation *inv, struct invocation_outcome *out)
 {
 	struct function *f = inv->function;
 
@@ -169,6 +199,11 @@ static void deliver(struct invocation *inv, struct invocation_outcome *out)
 		}
 		inv->inst->owner = NULL;
 	}
+	if (inv->state == INVOCATION_RUNNING)
+		inv->request.version->load.running--;
+	pace_end(&scheduler.pace, &inv->pace);
+	f->load.in_flight--;
+	scheduler.unreserved -= inv->unreserved;
 	scheduler_stats.starts[inv->start]++;
 	scheduler_stats.errors += out->function_error || out->status != 200;
 	scheduler_stats.under_way--;
@@ -179,261 +214,22 @@ static void deliver(struct invocation *inv, struct invocation_outcome *out)
 	inv->state = INVOCATION_FREE;
 	inv->function = NULL;
 	inv->inst = NULL;
+	SLIST_INSERT_HEAD(&scheduler.free, inv, free_link);
 	function_put(f);
 }
 
-static void fail_queued(struct invocation *inv, unsigned status, const char *type, const char *text)
+void scheduler_release(struct instance *inst)
 {
-	struct invocation_outcome out = {0};
-	char buf[OUTCOME_TEXT_MAX];
+	uint64_t now = clock_mono_ns();
 
-	queue_remove(inv);
-	outcome_of_error(status, type, text, buf, &out);
-	deliver(inv, &out);
-}
-
-static void log_end(struct invocation *inv, const struct invocation_outcome *out,
-		    uint64_t resident_pages)
-{
-	struct log_ring *ring = function_log(inv->function);
-	double ms = (double)(clock_mono_ns() - inv->started_ns - inv->init_ns) / 1e6;
-	char extra[96] = "";
-
-	if (inv->start == START_BOOT)
-		snprintf(extra, sizeof(extra), "\tInit Duration: %.2f ms",
-			 (double)inv->init_ns / 1e6);
-	else if (inv->start != START_WARM)
-		snprintf(extra, sizeof(extra), "\tRestore Duration: %.2f ms",
-			 (double)out->restore_ns / 1e6);
-	log_ring_printf(ring, inv->request_id, "END RequestId: %s", inv->request_id);
-	log_ring_printf(ring, inv->request_id,
-			"REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %.0f ms\t"
-			"Memory Size: %u MB\tMax Memory Used: %llu MB%s",
-			inv->request_id, ms, ms + 0.999, inv->request.version->settings.memory_mib,
-			(unsigned long long)(resident_pages * PAGE_BYTES >> 20), extra);
-}
-
-static void on_result(struct instance *inst, const struct session_result *result)
-{
-	static const char too_large[] =
-		"{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size "
-		"(6291556 bytes).\",\"errorType\":\"Function.ResponseSizeTooLarge\"}";
-	struct invocation *inv = inst->owner;
-	struct version *v = inst->version;
-	bool recorder = inv->recorder;
-	bool keep = inv->request.force == START_ANY || inv->request.force == START_WARM ||
-		    inv->request.keep;
-	struct invocation_outcome out = {
-		.status = 200,
-		.function_error = result->kind != PROTO_RESULT_OK,
-		.failure = result->kind == PROTO_RESULT_OK ? INVOCATION_SUCCEEDED
-							   : INVOCATION_FAILED_HANDLER,
-		.payload = result->payload,
-		.payload_bytes = result->payload_bytes,
-		.restore_ns = result->restore_ns,
-		.run_ns = result->run_ns,
-		.exits = result->exits,
-	};
-	uint64_t now;
-
-	if (result->kind == PROTO_RESULT_TOO_LARGE) {
-		out.status = 413;
-		out.error_type = "Function.ResponseSizeTooLarge";
-		out.failure = INVOCATION_FAILED_RESPONSE;
-		out.payload = too_large;
-		out.payload_bytes = sizeof(too_large) - 1;
-	}
-	log_end(inv, &out, result->resident_pages);
-	inst->request_id[0] = '\0';
-	deliver(inv, &out);
-	now = clock_mono_ns();
-	inst->single_use = !keep || v->function->deleted;
 	/* Ending costs time that the answer must not wait for: it is done in a moment. */
-	session_idle_until(inst, now + (inst->single_use ? 0 : scheduler.params.keep_warm_ns));
-	if (recorder && session_trace(inst))
-		record_abort(v);
-	scheduler_pump();
-}
-
-static void on_working_set(struct instance *inst, int fd, uint64_t template_pages)
-{
-	struct version *v = inst->version;
-
-	(void)template_pages;
-	if (v->recording && v->template == inst->template)
-		record_finish(v, fd);
-	session_idle_until(inst, clock_mono_ns() +
-					 (inst->single_use ? 0 : scheduler.params.keep_warm_ns));
-	scheduler_pump();
-}
-
-static void on_failed(struct instance *inst, const struct session_failure *failure)
-{
-	struct invocation *inv = inst->owner;
-	struct invocation_outcome out = {0};
-	char buf[OUTCOME_TEXT_MAX];
-	bool init = inst->state == INSTANCE_BOOTING;
-
-	if (!inv) { /* it had answered, and failed at telling its working set */
-		record_abort(inst->version);
-		return;
-	}
-	if (inv->recorder)
-		record_abort(inst->version);
-	outcome_of_failure(failure, inv->request_id, inst->version->settings.timeout_s, init, buf,
-			   &out);
-	log_ring_printf(function_log(inv->function), inv->request_id, "%.*s",
-			(int)MIN(failure->text_bytes, (size_t)900), failure->text);
-	log_ring_add(function_log(inv->function), inv->request_id, out.payload, out.payload_bytes);
-	log_end(inv, &out, 0);
-	deliver(inv, &out);
-}
-
-static void start_failed(struct invocation *inv)
-{
-	struct invocation_outcome out = {0};
-	char buf[OUTCOME_TEXT_MAX];
-
-	inv->inst = NULL; /* it has ended */
-	outcome_of_error(500, "ServiceException", "an instance could not be started", buf, &out);
-	deliver(inv, &out);
-}
-
-/* ---- starting -------------------------------------------------------------------------------- */
-
-static void make_call(const struct invocation *inv, char arn[ARN_MAX], struct session_call *call)
-{
-	const struct version *v = inv->request.version;
-	char number[16];
-
-	snprintf(arn, ARN_MAX, "arn:aws:lambda:local:000000000000:function:%s%s%s",
-		 v->function->name, v->number ? ":" : "", v->number ? version_name(v, number) : "");
-	*call = (struct session_call){
-		.request_id = inv->request_id,
-		.arn = arn,
-		.trace_id = inv->trace_id,
-		.client_context = inv->request.client_context,
-		.payload = inv->request.payload,
-		.payload_bytes = inv->request.payload_bytes,
-		.timeout_ns = v->settings.timeout_s * NSEC_PER_SEC,
-	};
-}
-
-static void log_start(const struct invocation *inv)
-{
-	char number[16];
-
-	log_ring_printf(function_log(inv->function), inv->request_id,
-			"START RequestId: %s Version: %s", inv->request_id,
-			version_name(inv->request.version, number));
-}
-
-static void on_ready(struct instance *inst, const struct proto_ready *ready)
-{
-	struct invocation *inv = inst->owner;
-	struct session_call call;
-	char arn[ARN_MAX];
-
-	inv->init_ns = ready->init_ns;
-	make_call(inv, arn, &call);
-	log_start(inv);
-	if (session_invoke(inst, &call))
-		start_failed(inv);
-}
-
-static const struct session_events invocation_events = {
-	.ready = on_ready,
-	.result = on_result,
-	.working_set = on_working_set,
-	.failed = on_failed,
-};
-
-/** From here on @inst serves @inv. */
-static void bind(struct invocation *inv, struct instance *inst, enum start_kind start)
-{
-	queue_remove(inv);
-	inv->state = INVOCATION_RUNNING;
-	inv->inst = inst;
-	inv->start = start;
-	inv->started_ns = scheduler.last_start_ns = clock_mono_ns();
-	session_adopt(inst, inv->request.version, inv, &invocation_events);
-}
-
-static struct instance *find_idle(const struct version *v)
-{
-	struct instance *found = NULL;
-
-	for (uint32_t i = 0; session_count(INSTANCE_IDLE) && i < INSTANCES_MAX; i++) {
-		struct instance *inst = session_instance(i);
-
-		/* The one used last: the others grow old and end. */
-		if (inst->state == INSTANCE_IDLE && inst->version == v && !inst->owner &&
-		    inst->deadline_ns > clock_mono_ns() &&
-		    (!found || inst->changed_ns > found->changed_ns))
-			found = inst;
-	}
-	return found;
-}
-
-static void start_warm(struct invocation *inv, struct instance *inst)
-{
-	struct session_call call;
-	char arn[ARN_MAX];
-
-	bind(inv, inst, START_WARM);
-	make_call(inv, arn, &call);
-	if (session_invoke(inst, &call)) {
-		start_failed(inv);
-		return;
-	}
-	log_start(inv);
-}
-
-static void start_boot(struct invocation *inv, struct instance *inst)
-{
-	const struct function_settings *s = &inv->request.version->settings;
-	struct runtime_command command;
-	int ret;
-
-	bind(inv, inst, START_BOOT);
-	ret = runtime_command_make(inv->request.version, &command);
-	if (ret)
-		session_end(inst);
+	if (inst->single_use || inst->function->deleted || !scheduler.params.keep_warm_ns)
+		session_idle_until(inst, now);
 	else
-		ret = session_boot(inst, command.argv, (const char *const *)command.envp,
-				   MIB(s->memory_mib), MIB(s->tmp_mib),
-				   scheduler.params.init_timeout_ns);
-	runtime_command_free(&command);
-	if (ret)
-		start_failed(inv);
-	else
-		session_limit_memory(inst);
+		keep_add(inst, now + scheduler.params.keep_warm_ns);
 }
 
-static void start_restore(struct invocation *inv, struct instance *inst)
-{
-	struct version *v = inv->request.version;
-	struct template *t = v->template;
-	bool resident =
-		t->resident_pages && (!template_has_working_set(t) || template_populate_count(t));
-	struct session_call call;
-	char arn[ARN_MAX];
-
-	if (record_wanted(v))
-		inv->recorder = !record_begin(v);
-	bind(inv, inst, resident ? START_RESIDENT : START_COLD);
-	make_call(inv, arn, &call);
-	if (session_restore(inst, t, &call)) {
-		if (inv->recorder)
-			record_abort(v);
-		start_failed(inv);
-		return;
-	}
-	if (!resident && !t->recording)
-		page_in_prefetch(t, inst->slot);
-	log_start(inv);
-	session_limit_memory(inst);
-}
+/* ---- what an invocation needs ---------------------------------------------------------------- */
 
 /** Is everything there that the version's guest saw of its CPU? Its snapshot may come from
  * elsewhere. */
@@ -450,23 +246,21 @@ static bool cpu_fits(struct invocation *inv, const struct instance *inst)
 		 "or with snapd --cpu-baseline x86-64-v3",
 		 v->template->name, missing);
 	log_error("scheduler: %s", text);
-	fail_queued(inv, 500, "ServiceException", text);
+	invocation_refuse(inv, 500, "ServiceException", text);
 	return false;
 }
 
-/* ---- what an invocation needs ---------------------------------------------------------------- */
-
 static void on_opened(struct version *v, const char *text)
 {
-	struct invocation *next;
+	struct waiting_entry *e;
 
-	for (struct invocation *inv = scheduler.first; text && inv; inv = next) {
-		next = inv->next;
-		if (inv->request.version == v)
-			fail_queued(inv, 500, "ServiceException", text);
-	}
 	if (text)
 		log_error("scheduler: %s", text);
+	/* With the last of them a deleted function goes, and its version. */
+	for (unsigned n = text ? v->load.lane.count : 0; n; n--) {
+		e = waiting_oldest(&v->load.lane);
+		invocation_refuse(invocation_of(e), 500, "ServiceException", text);
+	}
 	scheduler_pump();
 }
 
@@ -485,126 +279,295 @@ static bool version_is_open(struct invocation *inv, bool boot)
 		return true;
 	}
 	if (version_open(v, cold, on_opened))
-		fail_queued(inv, 500, "ServiceException", "out of memory");
+		invocation_refuse(inv, 500, "ServiceException", "out of memory");
 	return false;
 }
 
-/** All slots are taken: end the instance that has been idle for longest. */
-static void make_room(void)
+uint64_t scheduler_instance_bytes(const struct version *v)
 {
-	struct instance *oldest = NULL;
+	uint64_t unknown = MIN(MIB(v->settings.memory_mib), MIB(UNKNOWN_MIB));
+	uint64_t bytes = v->load.private_bytes;
 
-	for (uint32_t i = 0; !session_count(INSTANCE_FREE) && i < INSTANCES_MAX; i++) {
-		struct instance *inst = session_instance(i);
+	if (!bytes && v->snapshot.working_set_pages)
+		bytes = v->snapshot.working_set_pages * PAGE_BYTES;
+	else if (!bytes && v->snapshot.resident_bytes)
+		bytes = v->snapshot.resident_bytes;
+	return BUDGET_SHELL_BYTES + (bytes ? bytes : unknown);
+}
 
-		if (inst->state == INSTANCE_IDLE && !inst->owner &&
-		    (!oldest || inst->changed_ns < oldest->changed_ns))
-			oldest = inst;
+void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes)
+{
+	struct version *v = inst->version;
+	uint64_t shared = inst->template ? v->snapshot.resident_bytes : 0;
+	uint64_t own = used_bytes > shared ? used_bytes - shared : 0;
+
+	/* What it had at its capture is shared until it is written, which the working set tells. */
+	if (inst->template)
+		own += v->snapshot.working_set_pages * PAGE_BYTES;
+	v->load.private_bytes = MAX(v->load.private_bytes, own);
+	budget_charge(inst, BUDGET_SHELL_BYTES + own);
+}
+
+/** Is there room for one more instance of @v? Where not, the longest idle ones make room, and
+ * templates in this turn and the next ones, and then this is called again. */
+static bool has_room(const struct version *v)
+{
+	uint64_t bytes = scheduler_instance_bytes(v);
+	struct instance *oldest;
+
+	for (;;) {
+		struct budget_view view = budget_view();
+		enum budget_verdict verdict = budget_decide(&view, bytes);
+
+		if (verdict == BUDGET_ROOM)
+			return true;
+		oldest = keep_oldest();
+		if (!oldest) {
+			if (verdict == BUDGET_MEMORY)
+				relief_want(bytes);
+			return false;
+		}
+		session_end(oldest);
 	}
-	if (oldest && !session_count(INSTANCE_ENDING))
+}
+
+/** All slots are taken: end the instance that has been idle for longest. */
+static void make_slot(void)
+{
+	struct instance *oldest = keep_oldest();
+
+	if (oldest && !session_count(INSTANCE_FREE) && !session_count(INSTANCE_ENDING))
 		session_end(oldest);
 }
 
-static void try_start(struct invocation *inv)
+/** Start it in a new instance. Return: false when it has to wait for something. */
+static bool start_new(struct invocation *inv)
 {
 	struct version *v = inv->request.version;
+	bool boot = !v->number || inv->request.force == START_BOOT;
+	struct instance *inst;
+
+	if (!version_is_open(inv, boot))
+		return false;
+	if (v->template)
+		template_used(v->template, clock_mono_ns());
+	if (!has_room(v))
+		return false;
+	inst = shell_pool_take(scheduler_ram_class(&v->settings), v->load.lane.count);
+	if (!inst) {
+		make_slot();
+		return false;
+	}
+	if (!boot && !cpu_fits(inv, inst))
+		return true;
+	budget_charge(inst, scheduler_instance_bytes(v));
+	if (boot)
+		invocation_start_boot(inv, inst, scheduler.params.init_timeout_ns);
+	else
+		invocation_start_restore(inv, inst);
+	return true;
+}
+
+static bool try_start(struct waiting_entry *e)
+{
+	struct invocation *inv = invocation_of(e);
+	struct version *v = inv->request.version;
 	enum start_kind force = inv->request.force;
-	bool boot = !v->number || force == START_BOOT;
+	uint64_t now = clock_mono_ns();
 	struct instance *inst = NULL;
 
 	if (v->function->deleted) {
-		fail_queued(inv, 404, "ResourceNotFoundException", "the function was deleted");
-		return;
+		invocation_refuse(inv, 404, "ResourceNotFoundException",
+				  "the function was deleted");
+		return true;
 	}
+	if (!pace_may_start(&scheduler.pace, now))
+		return false;
 	if (force == START_ANY || force == START_WARM)
-		inst = find_idle(v);
-	if (inst) {
-		start_warm(inv, inst);
-		return;
-	}
-	if (!version_is_open(inv, boot))
-		return;
-	inst = shell_pool_take(scheduler_ram_class(&v->settings));
+		inst = keep_take(v, now);
 	if (!inst)
-		make_room();
-	else if (boot)
-		start_boot(inv, inst);
-	else if (cpu_fits(inv, inst))
-		start_restore(inv, inst);
+		return start_new(inv);
+	invocation_start_warm(inv, inst);
+	return true;
 }
 
 void scheduler_pump(void)
 {
-	struct invocation *next;
-
 	/* Starting may fail, which ends in here again. */
 	scheduler.pump_again = true;
 	if (scheduler.pumping)
 		return;
 	scheduler.pumping = true;
-	while (scheduler.pump_again) {
+	while (scheduler.pump_again && scheduler.waiting.count) {
 		scheduler.pump_again = false;
-		for (struct invocation *inv = scheduler.first; inv; inv = next) {
-			next = inv->next;
-			try_start(inv);
-			if (scheduler.pump_again)
-				break;
-		}
+		waiting_walk(&scheduler.waiting, try_start);
 	}
 	scheduler.pumping = false;
 }
 
+/* ---- admission ------------------------------------------------------------------------------- */
+
+/** What functions have reserved, all together: added up now and then, not for each invocation. */
+static unsigned reserved_total(uint64_t now_ns)
+{
+	if (now_ns - scheduler.reserved_ns > RESERVED_AGE_MS * NSEC_PER_MSEC) {
+		scheduler.reserved_ns = now_ns;
+		scheduler.reserved_total = 0;
+		for (const struct function *f = functions_first(); f; f = f->next)
+			scheduler.reserved_total += (unsigned)MAX(function_reserved(f), 0);
+	}
+	return scheduler.reserved_total;
+}
+
+/** What one start costs here, on average: a shell and a restore. */
+static uint64_t start_cost_ns(const struct version *v)
+{
+	return shell_pool_make_ns() + v->load.resident_ns;
+}
+
+static struct admission_view view_admission(const struct version *v, uint64_t now_ns)
+{
+	const struct function_load *load = &v->function->load;
+
+	return (struct admission_view){
+		.account_limit = scheduler.params.account_concurrency,
+		.reserved_total = reserved_total(now_ns),
+		.unreserved = scheduler.unreserved,
+		.reserved = function_reserved(v->function),
+		.function = load->in_flight,
+		.waiting = scheduler.waiting.count,
+		.waiting_max = scheduler.params.queue_max,
+		.function_waiting = load->waiting.count,
+		.standing_ns = load->waiting.count ? now_ns - load->waiting.since_ns : 0,
+		.calm_ns = now_ns - load->overload_ns,
+		.burst_ns = admission_burst_ns(start_cost_ns(v), scheduler.params.queue_timeout_ns),
+		.start_gap_ns = load->start_gap_ns,
+		.patience_ns = load->service_ns,
+	};
+}
+
+static const char *const refusal_texts[] = {
+	[ADMISSION_GRANTED] = "",
+	[ADMISSION_RESERVED] = "Rate Exceeded.",
+	[ADMISSION_ACCOUNT] = "Rate Exceeded.",
+	[ADMISSION_QUEUE] = "Rate Exceeded: too many requests wait already.",
+	[ADMISSION_OVERLOAD] = "Rate Exceeded: the function gets more than this node can do.",
+};
+static_assert(ARRAY_SIZE(refusal_texts) == ADMISSION_COUNT, "a text for each");
+
+static const enum metric_counter refusal_metrics[] = {
+	[ADMISSION_RESERVED] = METRIC_THROTTLES_RESERVED,
+	[ADMISSION_ACCOUNT] = METRIC_THROTTLES_ACCOUNT,
+	[ADMISSION_QUEUE] = METRIC_THROTTLES_QUEUE,
+	[ADMISSION_OVERLOAD] = METRIC_THROTTLES_QUEUE,
+};
+static_assert(ARRAY_SIZE(refusal_metrics) == ADMISSION_COUNT, "a counter for each");
+
+/** Return: false with scheduler.refusal set. */
+static bool admit(const struct invocation_request *request, uint64_t now_ns)
+{
+	struct admission_view view;
+	enum admission a;
+
+	if (request->internal && !SLIST_EMPTY(&scheduler.free))
+		return true;
+	view = view_admission(request->version, now_ns);
+	a = SLIST_EMPTY(&scheduler.free) ? ADMISSION_ACCOUNT : admission_decide(&view);
+	if (a == ADMISSION_GRANTED)
+		return true;
+	if (a == ADMISSION_OVERLOAD)
+		request->version->function->load.overload_ns = now_ns;
+	metrics_add(refusal_metrics[a], 1);
+	scheduler.refusal = (struct scheduler_refusal){
+		.reason = admission_reasons[a],
+		.text = refusal_texts[a],
+		.retry_after_s = admission_retry_after_s(a, &view),
+	};
+	return false;
+}
+
+const struct scheduler_refusal *scheduler_refusal(void)
+{
+	return &scheduler.refusal;
+}
+
 int scheduler_invoke(const struct invocation_request *request)
 {
-	for (int i = 0; i < INVOCATIONS_MAX; i++) {
-		struct invocation *inv = &scheduler.table[i];
+	struct function *f = request->version->function;
+	uint64_t now = clock_mono_ns();
+	struct invocation *inv;
 
-		if (inv->state != INVOCATION_FREE)
-			continue;
-		*inv = (struct invocation){
-			.state = INVOCATION_QUEUED,
-			.request = *request,
-			.function = function_get(request->version->function),
-			.created_ns = clock_mono_ns(),
-		};
-		if (request->request_id)
-			snprintf(inv->request_id, sizeof(inv->request_id), "%s",
-				 request->request_id);
-		else
-			scheduler_make_request_id(inv->request_id);
-		snprintf(inv->trace_id, sizeof(inv->trace_id), "%s", request->trace_id);
-		scheduler_stats.under_way++;
-		queue_push(inv);
-		scheduler_pump();
-		return 0;
-	}
-	metrics_add(METRIC_THROTTLES_QUEUE, 1);
-	return -EBUSY;
+	if (!request->internal)
+		arrivals_add(&request->version->load.arrivals, now);
+	if (!admit(request, now))
+		return -EBUSY;
+	inv = SLIST_FIRST(&scheduler.free);
+	SLIST_REMOVE_HEAD(&scheduler.free, free_link);
+	*inv = (struct invocation){
+		.state = INVOCATION_QUEUED,
+		.request = *request,
+		.function = function_get(f),
+		.created_ns = now,
+		.unreserved = function_reserved(f) < 0,
+	};
+	if (request->request_id)
+		snprintf(inv->request_id, sizeof(inv->request_id), "%s", request->request_id);
+	else
+		scheduler_make_request_id(inv->request_id);
+	snprintf(inv->trace_id, sizeof(inv->trace_id), "%s", request->trace_id);
+	scheduler_stats.under_way++;
+	f->load.in_flight++;
+	scheduler.unreserved += inv->unreserved;
+	enter_queue(inv);
+	scheduler_pump();
+	return 0;
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
 static uint64_t queue_deadline_ns(const struct invocation *inv)
 {
-	return inv->created_ns + QUEUE_TIMEOUT_S * NSEC_PER_SEC;
+	return inv->created_ns + scheduler.params.queue_timeout_ns;
+}
+
+/** It has waited for as long as one may. */
+static void time_out(struct invocation *inv)
+{
+	const struct scheduler_refusal refusal = {
+		.reason = admission_reasons[ADMISSION_QUEUE],
+		.text = "Rate Exceeded: no instance could be started in time.",
+		.retry_after_s = 1,
+	};
+	struct invocation_outcome out = {0};
+	char buf[OUTCOME_TEXT_MAX];
+
+	metrics_add(METRIC_THROTTLES_QUEUE, 1);
+	scheduler_leave_queue(inv);
+	outcome_of_refusal(&refusal, buf, &out);
+	scheduler_deliver(inv, &out);
 }
 
 void scheduler_turn(uint64_t now_ns)
 {
-	while (scheduler.first && queue_deadline_ns(scheduler.first) <= now_ns)
-		fail_queued(scheduler.first, 503, "ServiceException",
-			    "no instance could be started in time");
+	struct invocation *inv;
+
+	while ((inv = TAILQ_FIRST(&scheduler.by_age)) && queue_deadline_ns(inv) <= now_ns)
+		time_out(inv);
+	if (scheduler.waiting.count && pace_next_ns(&scheduler.pace) <= now_ns)
+		scheduler_pump();
 }
 
 uint64_t scheduler_next_ns(void)
 {
-	return scheduler.first ? queue_deadline_ns(scheduler.first) : UINT64_MAX;
+	const struct invocation *inv = TAILQ_FIRST(&scheduler.by_age);
+
+	return inv ? MIN(queue_deadline_ns(inv), pace_next_ns(&scheduler.pace)) : UINT64_MAX;
 }
 
 bool scheduler_is_busy(uint64_t now_ns)
 {
 	return session_count(INSTANCE_RESTORING) + session_count(INSTANCE_INVOKING) > 0 &&
-	       now_ns - scheduler.last_start_ns < BUSY_MS * 1000000ull;
+	       now_ns - scheduler.last_start_ns < BUSY_MS * NSEC_PER_MSEC;
 }
 
 void scheduler_end_instances(const struct function *f)

@@ -9,7 +9,7 @@
 
 #include "snapd/function.h"
 
-enum { INVOCATIONS_MAX = 256, REQUEST_ID_CHARS = 36, TRACE_ID_MAX = 255 };
+enum { INVOCATIONS_MAX = 1024, REQUEST_ID_CHARS = 36, TRACE_ID_MAX = 255 };
 
 /** How an instance came to serve an invocation. */
 enum start_kind {
@@ -46,6 +46,7 @@ struct invocation_outcome {
 	const char *error_type; /**< exception of the API when status is not 200, else NULL */
 	bool function_error;	/**< payload is an error of the function's */
 	enum invocation_failure failure;
+	unsigned retry_after_s; /**< of a 429: for Retry-After; else 0 */
 	const void *payload;
 	size_t payload_bytes;
 	enum start_kind start;
@@ -71,22 +72,43 @@ struct invocation_request {
 	const char *trace_id;	    /**< "" for none; copied */
 	const char *request_id;	    /**< of an event that is tried again; NULL: a new one; copied */
 	enum start_kind force;
-	bool keep; /**< a forced start's instance is kept for others afterwards */
+	bool keep;     /**< a forced start's instance is kept for others afterwards */
+	bool internal; /**< our own: no limit of concurrency applies, and it predicts nothing */
 	invocation_done_fn done;
 	void *arg;
 };
 
-/** struct scheduler_params - times in nanoseconds. */
+/**
+ * struct scheduler_params - times in nanoseconds.
+ * @keep_warm_ns: how long an idle instance is kept
+ * @queue_timeout_ns: how long an invocation waits for an instance; @queue_max: how many may
+ * @account_concurrency: invocations in flight; at most INVOCATIONS_MAX
+ * @max_instances, @memory_budget_bytes: see budget_init()
+ */
 struct scheduler_params {
 	uint64_t keep_warm_ns;
 	uint64_t init_timeout_ns;
+	uint64_t queue_timeout_ns;
+	unsigned queue_max;
+	unsigned account_concurrency;
+	unsigned max_instances;
+	uint64_t memory_budget_bytes;
 };
 
 int scheduler_init(const struct scheduler_params *params);
 
-/** scheduler_invoke() - Return: 0, or -EBUSY when INVOCATIONS_MAX are under way (done not called).
- */
+/** scheduler_invoke() - Return: 0, or -EBUSY when it is refused (done is not called):
+ * scheduler_refusal() says why. */
 int scheduler_invoke(const struct invocation_request *request);
+
+/** struct scheduler_refusal - for TooManyRequestsException; strings are static. */
+struct scheduler_refusal {
+	const char *reason; /**< Lambda's Reason */
+	const char *text;
+	unsigned retry_after_s;
+};
+/** scheduler_refusal() - of the last scheduler_invoke() that returned -EBUSY. */
+const struct scheduler_refusal *scheduler_refusal(void);
 const char *invocation_request_id(const struct invocation *inv);
 /** scheduler_make_request_id() - a random (version 4) UUID into @buf. */
 void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1]);
@@ -102,6 +124,17 @@ bool scheduler_is_busy(uint64_t now_ns);
 
 /** scheduler_end_instances() - of one function: it is being deleted. */
 void scheduler_end_instances(const struct function *f);
+
+/** scheduler_instance_bytes() - what one more instance of @v is expected to take for itself. */
+uint64_t scheduler_instance_bytes(const struct version *v);
+/** scheduler_learn_memory() - the guest of @inst has been seen to use so much. */
+void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes);
+
+/** function_reserved() - its reserved concurrency, or -1: none. */
+static inline int function_reserved(const struct function *f)
+{
+	return f->control.reserved_concurrency;
+}
 
 /** scheduler_ram_class() - size class of the shells that can run a version, or -errno. */
 int scheduler_ram_class(const struct function_settings *s);

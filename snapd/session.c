@@ -15,6 +15,7 @@
  *                                 │READY │RESULT   v
  *                                 └──────┼──────> INVOKING ──RESULT──> IDLE
  *                                        └───────────────────────────> IDLE
+ *   SHELL ──session_restore() without a call──> IDLE
  *   IDLE ──session_invoke()──> INVOKING;  IDLE ──session_trace()──> TRACING ──WORKING_SET──> IDLE
  *   any ──end──> ENDING ──pidfd readable, reaped by the worker──> FREE
  *
@@ -33,8 +34,8 @@
  *  3. In ENDING there is no socket, no userfaultfd, no template, no function and no owner.
  *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to
  * the owner, once; elsewhere it is only logged.
- *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, ENDING is
- *     killed again until its process is gone.)
+ *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, unless it
+ * is provisioned; ENDING is killed again until its process is gone.)
  *  6. No instance is served for longer than MESSAGES_PER_TURN messages while others wait.
  *
  * What is said over the socket is in session_message.c.
@@ -72,7 +73,7 @@ static_assert(ARRAY_SIZE(instance_state_names) == INSTANCE_STATE_COUNT, "a name 
 static const unsigned allowed[] = {
 	[INSTANCE_FREE] = TO(SPAWNING),
 	[INSTANCE_SPAWNING] = TO(SHELL) | TO(ENDING) | TO(FREE),
-	[INSTANCE_SHELL] = TO(BOOTING) | TO(RESTORING) | TO(ENDING),
+	[INSTANCE_SHELL] = TO(BOOTING) | TO(RESTORING) | TO(IDLE) | TO(ENDING),
 	[INSTANCE_BOOTING] = TO(READY) | TO(ENDING),
 	[INSTANCE_READY] = TO(CAPTURING) | TO(INVOKING) | TO(ENDING),
 	[INSTANCE_CAPTURING] = TO(READY) | TO(ENDING),
@@ -101,6 +102,8 @@ static void on_page_in_failed(uint32_t client, const char *text);
 
 void session_enter(struct instance *inst, enum instance_state state)
 {
+	enum instance_state from = inst->state;
+
 	assert(allowed[inst->state] & 1u << state);
 	log_debug("instance %s: %s -> %s", inst->id, instance_state_names[inst->state],
 		  instance_state_names[state]);
@@ -109,6 +112,8 @@ void session_enter(struct instance *inst, enum instance_state state)
 	inst->state = state;
 	inst->changed_ns = clock_mono_ns();
 	inst->deadline_ns = UINT64_MAX;
+	if (session.hooks->moved)
+		session.hooks->moved(inst, from);
 }
 
 void session_set_deadline(struct instance *inst, uint64_t at_ns)
@@ -161,6 +166,7 @@ struct instance *session_new(void)
 		};
 		snprintf(inst->id, sizeof(inst->id), "i%llu", (unsigned long long)++session.serial);
 		session_enter(inst, INSTANCE_SPAWNING);
+		inst->requested_ns = inst->changed_ns;
 		session_set_deadline(inst, clock_mono_ns() + SECONDS(SPAWN_TIMEOUT_S));
 		return inst;
 	}
@@ -233,6 +239,8 @@ static void on_exited(const struct loop_event *event)
 void session_end(struct instance *inst)
 {
 	assert(inst->state != INSTANCE_FREE && inst->state != INSTANCE_ENDING);
+	/* First: who has it in a list of its version takes it out. */
+	session_enter(inst, INSTANCE_ENDING);
 	page_in_detach(inst->slot);
 	if (inst->control >= 0)
 		event_loop_cancel(LOOP_CONTROL, inst->slot, inst->generation);
@@ -246,7 +254,6 @@ void session_end(struct instance *inst)
 	inst->version = NULL;
 	inst->owner = NULL;
 	inst->events = NULL;
-	session_enter(inst, INSTANCE_ENDING);
 	session_set_deadline(inst, clock_mono_ns() + SECONDS(END_TIMEOUT_S));
 	sandbox_kill(&inst->child);
 	session.hooks->gone();

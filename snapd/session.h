@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "common/sandbox.h"
 #include "include/snapd_proto.h"
@@ -100,6 +101,9 @@ struct session_call {
  * @function, @version: what it runs; holds a reference to the function
  * @template: what its RAM is a private mapping of, or NULL; holds a reference
  * @deadline_ns: when it will be ended if nothing happens; UINT64_MAX: never
+ * @kept, @idle_link, @list_link: keep.c's while it is IDLE; @list_link is shell_pool.c's in SHELL
+ * @provisioned: one of those that are to wait for their version's invocations
+ * @charge_bytes: what the budget counts for it
  * @unread: its socket has had more than a turn's share of messages
  */
 struct instance {
@@ -108,6 +112,7 @@ struct instance {
 	uint32_t generation;
 	char id[SANDBOX_ID_MAX + 1];
 	uint32_t ram_mib;
+	int ram_class;
 	int control;
 	int uffd;
 	uint64_t ram_base;
@@ -120,9 +125,13 @@ struct instance {
 	struct template *template;
 	char request_id[48];
 	uint64_t invocations;
+	bool kept, provisioned;
+	LIST_ENTRY(instance) idle_link;
+	TAILQ_ENTRY(instance) list_link;
+	uint64_t charge_bytes;
 	bool unread;
 	bool single_use; /**< ends when it is idle: its start was forced, for measuring */
-	uint64_t spawned_ns, changed_ns;
+	uint64_t requested_ns, spawned_ns, changed_ns;
 	struct sandbox_child child;
 	struct work reap;
 	/* Being spawned: valid until the spawner is done. */
@@ -135,10 +144,12 @@ struct instance {
 /**
  * struct session_hooks - what the table of instances tells the rest.
  * @shell: an instance came into state SHELL
+ * @moved: (or NULL) it has left state @from; it still has all that it had there
  * @gone: a slot is free again, or an instance is about to be: there may be room now
  */
 struct session_hooks {
 	void (*shell)(struct instance *inst);
+	void (*moved)(struct instance *inst, enum instance_state from);
 	void (*gone)(void);
 };
 
@@ -160,8 +171,8 @@ unsigned session_count(enum instance_state state);
 /** session_boot() - SHELL to BOOTING. @argv, @envp: NULL-terminated. Return: 0 or -errno. */
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns);
-/** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once. Return: 0 or -errno; on
- * error the instance is ENDING. */
+/** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once; without a @call to IDLE,
+ * for INVOKE may come whenever it likes. Return: 0 or -errno; on error the instance is ENDING. */
 int session_restore(struct instance *inst, struct template *t, const struct session_call *call);
 /** session_invoke() - IDLE or READY to INVOKING. Return as above. */
 int session_invoke(struct instance *inst, const struct session_call *call);

@@ -47,7 +47,7 @@ struct message {
 static struct {
 	int root_fd, runtime_fd;
 	int empty_fd; /* /opt of functions without layers */
-	bool unread; /* one or more have more messages than a turn's share */
+	bool unread;  /* one or more have more messages than a turn's share */
 	struct message message;
 } messages;
 
@@ -422,10 +422,14 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 	inst->template = template_get(t);
 	page_in_use(inst->slot, t);
 	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, ARRAY_SIZE(fds));
-	if (!ret)
+	if (!ret && call)
 		ret = send_invoke(inst, call);
 	if (ret)
 		return ret;
+	if (!call) {
+		session_enter(inst, INSTANCE_IDLE);
+		return 0;
+	}
 	session_enter(inst, INSTANCE_RESTORING);
 	session_set_deadline(inst, clock_mono_ns() + call->timeout_ns);
 	return 0;

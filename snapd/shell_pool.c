@@ -21,9 +21,12 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/admission.h"
 #include "snapd/event_loop.h"
 
 enum { CLASS_COUNT = SHELL_POOL_CLASSES, SPAWNS_AT_ONCE = 2, BACKOFF_MAX_MS = 10000, QUIET_MS = 3 };
+
+TAILQ_HEAD(shell_list, instance);
 
 static const uint32_t class_mib[CLASS_COUNT] = {1024, 2048, 4096, 8192, 16384};
 
@@ -31,9 +34,12 @@ static struct {
 	struct shell_pool_params params;
 	int event_fd;
 	bool wanted[CLASS_COUNT];
-	unsigned waiting[CLASS_COUNT]; /* takers that found none since the last refill */
-	unsigned failures;	       /* in a row: wait longer each time */
-	bool made;		       /* one has been ready */
+	struct shell_list shells[CLASS_COUNT]; /* the one that has waited longest first */
+	unsigned ready[CLASS_COUNT], spawning[CLASS_COUNT];
+	unsigned waiting[CLASS_COUNT]; /* for want of one, since the last refill */
+	uint64_t make_ns;
+	unsigned failures; /* in a row: wait longer each time */
+	bool made;	   /* one has been ready */
 	uint64_t backoff_until_ns;
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
@@ -49,6 +55,8 @@ int shell_pool_init(const struct shell_pool_params *params)
 	const char *level = getenv("QUICKTHAW_LOG");
 
 	pool.params = *params;
+	for (int class = 0; class < CLASS_COUNT; class ++)
+		TAILQ_INIT(&pool.shells[class]);
 	pool.wanted[0] = true;
 	pool.missing = true;
 	pool.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -77,21 +85,24 @@ void shell_pool_want_class(int class)
 	pool.wanted[class] = true;
 }
 
-static unsigned count_class(int class, enum instance_state state)
-{
-	unsigned n = 0;
-
-	if (!session_count(state))
-		return 0;
-	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
-		n += session_instance(i)->state == state &&
-		     session_instance(i)->ram_mib == class_mib[class];
-	return n;
-}
-
 unsigned shell_pool_ready(int class)
 {
-	return count_class(class, INSTANCE_SHELL);
+	return pool.ready[class];
+}
+
+uint64_t shell_pool_make_ns(void)
+{
+	return pool.make_ns;
+}
+
+void shell_pool_moved(struct instance *inst, enum instance_state from)
+{
+	if (from == INSTANCE_SPAWNING) {
+		pool.spawning[inst->ram_class]--;
+	} else if (from == INSTANCE_SHELL) {
+		TAILQ_REMOVE(&pool.shells[inst->ram_class], inst, list_link);
+		pool.ready[inst->ram_class]--;
+	}
 }
 
 const char *shell_pool_trouble(void)
@@ -179,7 +190,9 @@ static bool make_shell(int class)
 
 	if (!inst)
 		return false;
+	inst->ram_class = class;
 	inst->ram_mib = class_mib[class];
+	pool.spawning[class]++;
 	ret = start_spawn(inst);
 	if (ret) {
 		log_error("shell: %s", strerror(-ret));
@@ -215,7 +228,9 @@ static void on_spawned(const struct loop_event *event)
 
 void shell_pool_on_shell(struct instance *inst)
 {
-	(void)inst;
+	TAILQ_INSERT_TAIL(&pool.shells[inst->ram_class], inst, list_link);
+	pool.ready[inst->ram_class]++;
+	average_add(&pool.make_ns, inst->changed_ns - inst->requested_ns);
 	pool.failures = 0;
 	pool.made = true;
 	pool.missing = true; /* perhaps: the next refill finds out */
@@ -223,26 +238,17 @@ void shell_pool_on_shell(struct instance *inst)
 
 /* ---- giving and refilling -------------------------------------------------------------------- */
 
-struct instance *shell_pool_take(int class)
+struct instance *shell_pool_take(int class, unsigned waiting)
 {
-	struct instance *found = NULL;
+	/* The one that has waited longest: its VM is past the age at which ending is slow. */
+	struct instance *inst = TAILQ_FIRST(&pool.shells[class]);
 
-	for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
-		struct instance *inst = session_instance(i);
-
-		/* The one that has waited longest: its VM is past the age at which ending is slow.
-		 */
-		if (inst->state == INSTANCE_SHELL && !inst->owner &&
-		    inst->ram_mib == class_mib[class] &&
-		    (!found || inst->changed_ns < found->changed_ns))
-			found = inst;
-	}
 	pool.missing = true;
-	if (!found) {
-		pool.waiting[class]++;
+	if (!inst) {
+		pool.waiting[class] = MAX(pool.waiting[class], waiting);
 		pool.wanted[class] = true;
 	}
-	return found;
+	return inst;
 }
 
 void shell_pool_refill(bool busy, uint64_t now_ns)
@@ -256,7 +262,7 @@ void shell_pool_refill(bool busy, uint64_t now_ns)
 	quiet = now_ns - pool.busy_ns >= QUIET_MS * 1000000ull;
 	for (int class = 0; class < CLASS_COUNT; class ++) {
 		unsigned target = shell_pool_target(class), want = pool.waiting[class];
-		unsigned have = count_class(class, INSTANCE_SPAWNING) + shell_pool_ready(class);
+		unsigned have = pool.spawning[class] + pool.ready[class];
 
 		pool.waiting[class] = 0;
 		if (quiet)

@@ -27,9 +27,9 @@ int shell_pool_class(uint64_t ram_mib);
 /** shell_pool_want_class() - functions of this class exist: keep shells ready. */
 void shell_pool_want_class(int class);
 
-/** shell_pool_take() - a shell of this class, or NULL: none is ready; one is being made then, and
- * the hook session_hooks.shell will tell. */
-struct instance *shell_pool_take(int class);
+/** shell_pool_take() - a shell of this class, or NULL: none is ready; up to @waiting are being made
+ * then, and the hook session_hooks.shell will tell. It stays the pool's until it leaves SHELL. */
+struct instance *shell_pool_take(int class, unsigned waiting);
 
 /** shell_pool_refill() - once per turn of the loop. @busy: an invocation is under way, so make only
  * what somebody waits for. */
@@ -37,6 +37,10 @@ void shell_pool_refill(bool busy, uint64_t now_ns);
 /** shell_pool_next_ns() - when refilling should be tried again, UINT64_MAX: nothing is missing. */
 uint64_t shell_pool_next_ns(void);
 
+/** shell_pool_moved() - a shell, or one that was to be one, has left state @from. */
+void shell_pool_moved(struct instance *inst, enum instance_state from);
+/** shell_pool_make_ns() - what making one takes here, from the request to HELLO; an average. */
+uint64_t shell_pool_make_ns(void);
 /** shell_pool_on_shell() - HELLO arrived. */
 void shell_pool_on_shell(struct instance *inst);
 /** shell_pool_ready() - shells of a class that are ready. */

@@ -27,4 +27,5 @@ snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publis
 snapctl_LIBS := common
 snapctl_LDLIBS := -lcurl -ljansson
 # Who is served when, and what of this host that may take.
-snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/pace.c snapd/report.c snapd/waiting.c
+snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memory.c snapd/invocation.c \
+	snapd/keep.c snapd/pace.c snapd/relief.c snapd/report.c snapd/waiting.c

@@ -44,6 +44,8 @@ static const char *reason_like(const char *wanted)
 
 static void test_ready_is_said_with_a_shell_and_a_disk(void **state)
 {
+	static const struct shell_pool_params pool = {.ready_per_class = 1};
+	static struct instance shell;
 	char buf[256];
 
 	(void)state;
@@ -53,7 +55,8 @@ static void test_ready_is_said_with_a_shell_and_a_disk(void **state)
 	assert_int_equal(readiness_init("/nowhere/at/all"), -ENOENT);
 	assert_int_equal(readiness_init(state_dir), 0);
 	assert_non_null(strstr(readiness_reason(buf, sizeof(buf)), "starting"));
-	shell_pool_on_shell(NULL);
+	assert_int_equal(shell_pool_init(&pool), 0);
+	shell_pool_on_shell(&shell);
 	assert_null(readiness_reason(buf, sizeof(buf)));
 	assert_true(readiness_disk_free() > READINESS_DISK_MIN_BYTES);
 }
