@@ -57,7 +57,11 @@ void api_function_list_versions(const struct api_call *call);
 void api_invoke_call(const struct api_call *call);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
 
+/** api_event_invoke() - Invoke with the type Event: 202 when it is on disk. */
+void api_event_invoke(struct http_request *r, struct function *f, const char *qualifier);
+
 /* Of Quickthaw's own. */
+void api_events(struct http_request *r);
 void api_function_logs(const struct api_call *call);
 void api_stats(struct http_request *r);
 void api_metrics(struct http_request *r);

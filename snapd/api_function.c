@@ -12,6 +12,7 @@
 #include "common/util.h"
 #include "snapd/api.h"
 #include "snapd/base64.h"
+#include "snapd/event_queue.h"
 #include "snapd/function_store.h"
 #include "snapd/publish.h"
 #include "snapd/scheduler.h"
@@ -320,6 +321,7 @@ void api_function_delete(const struct api_call *call)
 	log_info("function %s: deleted", f->name);
 	function_get(f);
 	functions_remove(f);
+	event_queue_drop(f);
 	scheduler_end_instances(f);
 	function_put(f);
 	worker_queue(&job->work);

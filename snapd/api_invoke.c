@@ -112,15 +112,6 @@ static void on_done(struct invocation *inv, const struct invocation_outcome *out
 	pending_free(pending);
 }
 
-/* An event that nobody waits for: its payload is freed here. */
-static void on_event_done(struct invocation *inv, const struct invocation_outcome *out)
-{
-	if (out->status != 200 || out->function_error)
-		log_warn("event %s failed: %.*s", invocation_request_id(inv),
-			 (int)MIN(out->payload_bytes, (size_t)300), (const char *)out->payload);
-	free(invocation_arg(inv));
-}
-
 static void reply_busy(struct http_request *r)
 {
 	struct invocation_outcome out = {0};
@@ -134,22 +125,6 @@ static void reply_busy(struct http_request *r)
 	http_reply_header(r, "x-amzn-ErrorType", out.error_type);
 	http_reply_header_u64(r, "Retry-After", out.retry_after_s);
 	http_reply_end(r, out.status);
-}
-
-static void invoke_event(struct http_request *r, struct invocation_request *request)
-{
-	char *body = r->body;
-
-	r->body = NULL;
-	request->client_context = "";
-	request->done = on_event_done;
-	request->arg = body;
-	if (scheduler_invoke(request)) {
-		free(body);
-		reply_busy(r);
-	} else {
-		http_reply(r, 202, "application/json", "", 0);
-	}
 }
 
 static void invoke_and_wait(struct http_request *r, struct invocation_request *request)
@@ -199,7 +174,7 @@ void api_invoke(struct http_request *r, struct function *f, const char *qualifie
 	else if (type && !strcmp(type, "DryRun"))
 		http_reply(r, 204, "application/json", "", 0);
 	else if (type && !strcmp(type, "Event"))
-		invoke_event(r, &request);
+		api_event_invoke(r, f, qualifier);
 	else if (!type || !strcmp(type, "RequestResponse"))
 		invoke_and_wait(r, &request);
 	else

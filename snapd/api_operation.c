@@ -129,6 +129,7 @@ static const struct api_operation operations[] = {
 
 	/* Quickthaw's own. */
 	{"Logs", "GET", "/quickthaw/v1/functions/{FunctionName}/logs", .handle = api_function_logs},
+	{"Events", "GET", "/quickthaw/v1/events", .handle_plain = api_events},
 	{"Stats", "GET", "/quickthaw/v1/stats", .handle_plain = api_stats},
 	{"StatusPage", "GET", "/", .handle_plain = api_status_page},
 	{"Healthz", "GET", "/healthz", .handle_plain = api_healthz},

@@ -520,7 +520,7 @@ static struct event *new_event(struct function *f, const char *qualifier, const 
 	if (!e)
 		return NULL;
 	e->op = calloc(1, sizeof(*e->op));
-	e->trace_id = strdup(trace_id);
+	e->trace_id = strndup(trace_id, TRACE_ID_MAX);
 	if (e->op && e->trace_id)
 		return e;
 	event_free(e);
@@ -752,6 +752,7 @@ int event_queue_init(const struct event_queue_params *params)
 
 	memset(&queue, 0, sizeof(queue));
 	queue.params = *params;
+	queue.params.path = NULL; /* the writer has it */
 	queue.destination_fd = -1;
 	TAILQ_INIT(&queue.unsettled);
 	TAILQ_INIT(&queue.active);

@@ -65,7 +65,7 @@ typedef void (*event_added_fn)(void *arg, const char *request_id, int err, const
 int event_queue_add(struct function *f, const char *qualifier, const char *trace_id, char *payload,
 		    size_t n, event_added_fn added, void *arg);
 
-/** event_queue_drop() - a function is being deleted, its events with it. */
+/** event_queue_drop() - a function was deleted (functions_remove()): its events go with it. */
 void event_queue_drop(struct function *f);
 
 /** event_queue_check_destination() - may it be set? Return: 0, or -EINVAL with @ret_why. */

@@ -21,6 +21,7 @@
 #include "snapd/api.h"
 #include "snapd/budget.h"
 #include "snapd/event_loop.h"
+#include "snapd/event_queue.h"
 #include "snapd/function_store.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
@@ -57,6 +58,7 @@ static void turn(void)
 	scheduler_turn(now);
 	backlog |= relief_turn(now, !scheduler_stats.under_way);
 	publish_pump();
+	event_queue_turn(now);
 	shell_pool_refill(scheduler_is_busy(now), now);
 	service_manager_turn(now);
 }
@@ -67,6 +69,7 @@ static uint64_t wait_ns(void)
 	uint64_t next = MIN(session_next_deadline_ns(), scheduler_next_ns());
 
 	next = MIN(next, shell_pool_next_ns());
+	next = MIN(next, event_queue_next_ns());
 	next = MIN(next, service_manager_next_ns());
 	next = MIN(next, relief_next_ns());
 	if (backlog || next <= now)
@@ -185,6 +188,25 @@ static void open_files(const struct options *o, struct resources *res)
 		die("seccomp: %s: guests are not run without a filter", strerror(-ret));
 }
 
+static void start_events(const struct options *o)
+{
+	char path[PATH_MAX + 16];
+	const struct event_queue_params params = {
+		.path = path,
+		.destination_dir = o->destination_dir,
+		.events_max = o->event_queue,
+		.bytes_max = EVENT_BYTES_MAX,
+		.concurrency = o->event_concurrency,
+		.retry_delay_ns = o->event_retry_delay_s * NSEC_PER_SEC,
+	};
+
+	if (*o->destination_dir && o->destination_dir[0] != '/')
+		die("--destination-dir %s: give an absolute path", o->destination_dir);
+	snprintf(path, sizeof(path), "%s/events.db", o->state);
+	if (event_queue_init(&params)) /* it has said why */
+		die("%s: accepted events are kept there, so snapd does not start without it", path);
+}
+
 static void start(const struct options *o, struct resources *res)
 {
 	static const struct session_hooks hooks = {
@@ -231,6 +253,7 @@ static void start(const struct options *o, struct resources *res)
 	if (ret)
 		die("start: %s", strerror(-ret));
 	publish_init(scheduler.init_timeout_ns);
+	start_events(o);
 	res->signal_fd = open_signals();
 	http_limit_bodies(api_body_max);
 	ret = http_init(o->socket, api_route);
@@ -275,7 +298,9 @@ int main(int argc, char **argv)
 	ret = event_loop_run(&hooks);
 	if (ret)
 		log_error("event loop: %s", strerror(-ret));
+	event_queue_stop();
 	stop_instances();
+	event_queue_finish();
 	http_finish();
 	worker_finish();
 	session_finish();

@@ -55,6 +55,16 @@ static const struct option_info table[] = {
 	 "how long an invocation waits for an instance before 429 is the answer"},
 	{"init-timeout", "SECONDS", OPTION_NUMBER, FIELD(init_timeout_s), "60", 1, 3600, NULL,
 	 "how long a runtime may take to start"},
+	{"event-queue", "N", OPTION_NUMBER, FIELD(event_queue), "50000", 1, 1000000, NULL,
+	 "asynchronous invocations that may wait or run; more are refused"},
+	{"event-concurrency", "N", OPTION_NUMBER, FIELD(event_concurrency), "16", 1, 256, NULL,
+	 "how many of them run at a time; one function has half of that at most"},
+	{"event-retry-delay", "SECONDS", OPTION_NUMBER, FIELD(event_retry_delay_s), "60", 0, 3600,
+	 NULL,
+	 "wait so long before the first retry of one that failed, and twice that before the "
+	 "second"},
+	{"destination-dir", "DIR", OPTION_PATH, FIELD(destination_dir), NULL, 0, 0, NULL,
+	 "their destinations may be files below this directory (default: no files)"},
 	{"cpu-baseline", "B", OPTION_CHOICE, FIELD(cpu_baseline), "host", 0, 0, "host|x86-64-v3",
 	 "limit what functions may use of the CPU, so that what is published here can be restored "
 	 "on other CPUs, too"},

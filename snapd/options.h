@@ -30,6 +30,10 @@ struct options {
 	unsigned queue_timeout_s, queue_max;
 	unsigned account_concurrency, max_instances;
 	unsigned memory_budget_mib; /**< 0: a share of what the host has */
+	unsigned event_queue;
+	unsigned event_concurrency;
+	unsigned event_retry_delay_s;
+	char destination_dir[PATH_MAX]; /**< "" for none */
 };
 
 /** How a setting's text becomes a field of struct options. */

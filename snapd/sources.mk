@@ -18,12 +18,12 @@ snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
 # The queue of asynchronous invocations.
-snapd_SRCS += snapd/event_attempt.c snapd/event_destination.c snapd/event_heap.c \
+snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_heap.c \
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c
 
 # snapctl: one file per subcommand
 snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publish.c \
-	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c
+	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c snapd/snapctl/events.c
 snapctl_LIBS := common
 snapctl_LDLIBS := -lcurl -ljansson
 # Who is served when, and what of this host that may take.

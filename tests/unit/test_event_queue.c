@@ -524,14 +524,17 @@ static void test_a_deleted_functions_events_go(void **state)
 	TURN_UNTIL(accepted == 10);
 	TURN_UNTIL(running(hello) == 2);
 	assert_int_equal(add(hello, "", "1", NULL), 0); /* not on disk yet */
-	event_queue_drop(hello);
+	function_get(hello);
 	functions_remove(hello);
+	event_queue_drop(hello);
 	/* Those that run are told that they end; what they say counts for nothing. */
 	for (size_t i = 0; i < attempts_n; i++)
 		if (attempts[i].request.version == &hello->latest)
 			end_attempt(&attempts[i], 503, false, "{}");
 	TURN_UNTIL(depth() == 5);
 	TURN_UNTIL(accepted == 11);
+	assert_null(hello->events);
+	function_put(hello);
 	end_queue();
 	start_queue();
 	assert_int_equal(depth(), 5);
