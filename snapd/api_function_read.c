@@ -7,8 +7,9 @@
 #include "snapd/api.h"
 #include "snapd/api_page.h"
 
-static json_t *item_json(const void *item)
+static json_t *item_json(const void *item, const void *arg)
 {
+	(void)arg;
 	return version_json(item);
 }
 
@@ -48,7 +49,7 @@ void api_function_list(const struct api_call *call)
 		else
 			add_version(&page, &f->latest);
 	}
-	api_page_reply(&page, call->http, "Functions", item_json);
+	api_page_reply(&page, call->http, "Functions", item_json, NULL);
 }
 
 void api_function_list_versions(const struct api_call *call)
@@ -58,7 +59,7 @@ void api_function_list_versions(const struct api_call *call)
 	if (api_page_begin(&page, call->http))
 		return;
 	add_versions(&page, call->function);
-	api_page_reply(&page, call->http, "Versions", item_json);
+	api_page_reply(&page, call->http, "Versions", item_json, NULL);
 }
 
 /** An alias names its own version here, whatever its weights are. Return: NULL after a reply. */

@@ -68,7 +68,7 @@ static int by_key(const void *a, const void *b)
 }
 
 void api_page_reply(struct api_page *page, struct http_request *r, const char *name,
-		    api_item_fn json)
+		    api_item_fn json, const void *arg)
 {
 	json_t *list = json_array(), *root = json_pack("{s:O?}", name, list);
 	size_t n = MIN(page->count, page->max_items);
@@ -76,7 +76,7 @@ void api_page_reply(struct api_page *page, struct http_request *r, const char *n
 	if (page->count)
 		qsort(page->items, page->count, sizeof(*page->items), by_key);
 	for (size_t i = 0; i < n; i++)
-		page->failed |= json_array_append_new(list, json(page->items[i].item)) != 0;
+		page->failed |= json_array_append_new(list, json(page->items[i].item, arg)) != 0;
 	if (n < page->count)
 		json_object_set_new(root, "NextMarker", json_string(page->items[n - 1].key));
 	json_decref(list);

@@ -25,7 +25,7 @@ struct api_page {
 };
 
 /** typedef api_item_fn - the JSON of an item, made only for those on the page. */
-typedef json_t *(*api_item_fn)(const void *item);
+typedef json_t *(*api_item_fn)(const void *item, const void *arg);
 
 /** api_page_begin() - read the request's Marker and MaxItems. Return: 0, or -EINVAL after a reply.
  */
@@ -35,6 +35,6 @@ int api_page_begin(struct api_page *page, struct http_request *r);
 void api_page_add(struct api_page *page, const char *key, const void *item);
 /** api_page_reply() - {@name: [...], "NextMarker": ...}, and free what the page holds. */
 void api_page_reply(struct api_page *page, struct http_request *r, const char *name,
-		    api_item_fn json);
+		    api_item_fn json, const void *arg);
 
 #endif

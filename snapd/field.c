@@ -21,6 +21,18 @@ int field_refuse(struct field_error *e, const char *fmt, ...)
 	return -EINVAL;
 }
 
+int field_refuse_as(struct field_error *e, unsigned status, const char *type, const char *fmt, ...)
+{
+	va_list ap;
+
+	e->status = status;
+	e->type = type;
+	va_start(ap, fmt);
+	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
 int field_no_memory(struct field_error *e)
 {
 	e->status = 500;

@@ -25,6 +25,9 @@ struct field_error {
 /** field_refuse() - InvalidParameterValueException with a text. Return: -EINVAL. */
 int field_refuse(struct field_error *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/** field_refuse_as() - with a status and an exception of its own. Return: -EINVAL. */
+int field_refuse_as(struct field_error *e, unsigned status, const char *type, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 /** field_no_memory() - ServiceException. Return: -ENOMEM. */
 int field_no_memory(struct field_error *e);
 

@@ -72,6 +72,7 @@ struct function_load {
 	unsigned in_flight;
 	uint64_t service_ns, start_gap_ns, last_start_ns, overload_ns;
 };
+struct api_change;
 
 /**
  * struct version - a frozen copy of a function, or $LATEST (number 0).
@@ -114,6 +115,7 @@ struct version {
  * struct function - a function by name.
  * @refs: the store's, and one per instance, invocation and job that uses it or a version of it
  * @last_number: the highest version number that was given out
+ * @changes: of control: the first is being written, the others wait for it (api_change.h)
  * @versions: published ones, newest first
  * @busy_publishing: one publish at a time
  */
@@ -125,6 +127,7 @@ struct function {
 	uint32_t last_number;
 	struct function_control control;
 	struct function_load load;
+	struct api_change *changes;
 	struct version latest;
 	struct version *versions;
 	struct log_ring *log;

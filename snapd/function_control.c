@@ -211,6 +211,16 @@ static struct qualified **list_of(const struct function_control *c, const struct
 	return (struct qualified **)((uintptr_t)c + kind->offset);
 }
 
+void function_control_forget(struct function_control *c, const char *qualifier)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct qualified *entry = qualified_remove(list_of(c, &kinds[i]), qualifier);
+
+		if (entry)
+			kinds[i].free_entry(entry);
+	}
+}
+
 static json_t *save_list(const struct function_control *c, const struct kind *kind)
 {
 	json_t *list = json_array();

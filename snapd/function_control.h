@@ -57,6 +57,9 @@ struct event_invoke_config *control_event_invoke(const struct function_control *
 						 const char *qualifier);
 struct url_config *control_url(const struct function_control *c, const char *qualifier);
 
+/** function_control_forget() - an alias or a version goes, with all that is set for it. */
+void function_control_forget(struct function_control *c, const char *qualifier);
+
 /** tags_check() - as Lambda wants them. @tags: an object. Return: 0 or -EINVAL. */
 int tags_check(const json_t *tags, struct field_error *e);
 

@@ -161,6 +161,35 @@ const char *http_query(struct http_request *r, const char *name)
 	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+struct each_query {
+	const char *name;
+	void (*each)(void *arg, const char *value);
+	void *arg;
+	unsigned count;
+};
+
+static enum MHD_Result on_query(void *cls, enum MHD_ValueKind kind, const char *key,
+				const char *value)
+{
+	struct each_query *q = cls;
+
+	(void)kind;
+	if (!strcmp(key, q->name)) {
+		q->each(q->arg, value ? value : "");
+		q->count++;
+	}
+	return MHD_YES;
+}
+
+unsigned http_query_each(struct http_request *r, const char *name,
+			 void (*each)(void *arg, const char *value), void *arg)
+{
+	struct each_query q = {.name = name, .each = each, .arg = arg};
+
+	MHD_get_connection_values(r->connection, MHD_GET_ARGUMENT_KIND, on_query, &q);
+	return q.count;
+}
+
 /* ---- replies --------------------------------------------------------------------------------- */
 
 int http_reply_begin(struct http_request *r, const char *type, const void *body, size_t body_bytes)

@@ -58,6 +58,10 @@ uint64_t http_wait_ns(void);
 const char *http_header(struct http_request *r, const char *name);
 const char *http_query(struct http_request *r, const char *name);
 
+/** http_query_each() - every value of a parameter that may be repeated. Return: how many. */
+unsigned http_query_each(struct http_request *r, const char *name,
+			 void (*each)(void *arg, const char *value), void *arg);
+
 /** http_reply() - answer with a copy of @body; headers are added with http_reply_header() before.
  */
 void http_reply(struct http_request *r, unsigned status, const char *type, const void *body,

@@ -127,6 +127,11 @@ void *invocation_arg(const struct invocation *inv)
 	return inv->request.arg;
 }
 
+uint32_t scheduler_concurrency_limit(void)
+{
+	return scheduler.params.account_concurrency;
+}
+
 int scheduler_ram_class(const struct function_settings *s)
 {
 	return shell_pool_class((uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);

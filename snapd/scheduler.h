@@ -135,6 +135,8 @@ static inline int function_reserved(const struct function *f)
 {
 	return f->control.reserved_concurrency;
 }
+/** scheduler_concurrency_limit() - invocations at a time, of all functions together. */
+uint32_t scheduler_concurrency_limit(void);
 
 /** scheduler_ram_class() - size class of the shells that can run a version, or -errno. */
 int scheduler_ram_class(const struct function_settings *s);

@@ -126,3 +126,9 @@ json_t *url_config_json(const struct url_config *c)
 		json_object_set(root, "Cors", c->cors);
 	return root;
 }
+
+const char *url_config_text(const struct url_config *c, char buf[URL_TEXT_MAX + 1])
+{
+	snprintf(buf, URL_TEXT_MAX + 1, "http://%s.lambda-url.local.on.aws/", c->id);
+	return buf;
+}

@@ -10,7 +10,7 @@
 #include "snapd/field.h"
 #include "snapd/qualified.h"
 
-enum { URL_ID_CHARS = 32 };
+enum { URL_ID_CHARS = 32, URL_TEXT_MAX = 255 };
 
 /**
  * struct url_config - of $LATEST (which is what the bare function name means here) or an alias.
@@ -37,5 +37,7 @@ void url_config_free(struct url_config *c);
 int url_config_parse(const json_t *root, struct url_config *c, struct field_error *e);
 /** url_config_json() - what it reads; NULL: no memory. */
 json_t *url_config_json(const struct url_config *c);
+/** url_config_text() - FunctionUrl: where it is served, into @buf. Return: @buf. */
+const char *url_config_text(const struct url_config *c, char buf[URL_TEXT_MAX + 1]);
 
 #endif
