@@ -250,14 +250,14 @@ void api_account_settings(struct http_request *r)
 
 	for (const struct function *f = functions_first(); f; f = f->next) {
 		count++;
-		code_bytes += f->latest.code_bytes;
+		code_bytes += f->latest.code.bytes;
 		for (const struct version *v = f->versions; v; v = v->next)
-			code_bytes += v->code_bytes;
+			code_bytes += v->code.bytes;
 	}
 	http_reply_json(r, 200,
 			json_pack("{s:{s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:i}}", "AccountLimit",
 				  "TotalCodeSize", (json_int_t)INT64_MAX, "CodeSizeUnzipped",
-				  (json_int_t)STORE_CODE_BYTES_MAX, "CodeSizeZipped",
+				  (json_int_t)CODE_BYTES_MAX, "CodeSizeZipped",
 				  (json_int_t)MIB(50), "ConcurrentExecutions", (json_int_t)limit,
 				  "UnreservedConcurrentExecutions",
 				  (json_int_t)(limit > reserved ? limit - reserved : 0),

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_function.c - create, change, delete and publish functions over HTTP */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/api.h"
+#include "snapd/api_code.h"
 #include "snapd/base64.h"
 #include "snapd/event_queue.h"
 #include "snapd/function_store.h"
@@ -23,6 +23,8 @@
  * struct store_job - one change of the store, done by the worker.
  * @function: created, or a reference to the one that is changed
  * @settings: for a change: what it will have
+ * @has_code: @code comes with it
+ * @dry_run: code is unpacked, and forgotten again
  */
 struct store_job {
 	struct work work;
@@ -31,8 +33,8 @@ struct store_job {
 	struct function_settings settings;
 	char name[FUNCTION_NAME_MAX + 1];
 	char *settings_text;
-	char *code_dir;
-	bool publish;
+	struct store_code code;
+	bool has_code, dry_run, publish;
 	int err;
 };
 
@@ -40,20 +42,8 @@ static void store_job_free(struct store_job *job)
 {
 	json_decref(job->settings.env);
 	free(job->settings_text);
-	free(job->code_dir);
+	code_source_free(&job->code.source);
 	free(job);
-}
-
-/** Code: {"Directory": path}. Return: the path, or NULL after a reply. */
-static const char *parse_code(struct http_request *r, const json_t *code)
-{
-	const char *dir = json_string_value(json_object_get(code, "Directory"));
-
-	if (!dir || dir[0] != '/' || strlen(dir) >= PATH_MAX)
-		http_reply_error(r, 400, "InvalidParameterValueException",
-				 "Code: give {\"Directory\": \"/absolute/path\"} of this host; its "
-				 "contents are copied");
-	return dir && dir[0] == '/' && strlen(dir) < PATH_MAX ? dir : NULL;
 }
 
 static void reply_store_error(struct http_request *r, const struct store_job *job)
@@ -63,12 +53,8 @@ static void reply_store_error(struct http_request *r, const struct store_job *jo
 	if (err == -EEXIST)
 		http_reply_error(r, 409, "ResourceConflictException", "Function already exist: %s",
 				 job->name);
-	else if (err == -EFBIG)
-		http_reply_error(r, 400, "CodeStorageExceededException",
-				 "%s: the code is larger than 250 MiB", job->code_dir);
-	else if (job->code_dir && (err == -ENOENT || err == -ENOTDIR || err == -EACCES))
-		http_reply_error(r, 400, "InvalidParameterValueException", "%s: %s", job->code_dir,
-				 strerror(-err));
+	else if (job->code.error.text[0])
+		api_code_refuse(r, err, &job->code.error);
 	else
 		http_reply_error(r, 500, "ServiceException", "%s: %s", job->name, strerror(-err));
 }
@@ -84,13 +70,35 @@ static void on_published(void *arg, struct version *v, unsigned status, const ch
 		http_reply_error(r, status, error_type, "%s", text);
 }
 
+/** UpdateFunctionCode with Publish: 200 where PublishVersion has 201. */
+static void on_code_published(void *arg, struct version *v, unsigned status, const char *error_type,
+			      const char *text)
+{
+	if (v)
+		http_reply_json(arg, 200, version_json(v));
+	else
+		on_published(arg, v, status, error_type, text);
+}
+
+/** The reply comes when it is over. */
+static void start_publish(struct http_request *r, struct function *f, publish_done_fn done)
+{
+	int ret = publish_start(f, NULL, 0, done, r);
+
+	if (ret == -EBUSY)
+		http_reply_error(r, 409, "ResourceConflictException",
+				 "%s is being published already", f->name);
+	else if (ret)
+		api_no_memory(r);
+}
+
 /* ---- create ---------------------------------------------------------------------------------- */
 
 static void create_run(struct work *work)
 {
 	struct store_job *job = container_of(work, struct store_job, work);
 
-	job->err = store_create(job->name, job->settings_text, job->code_dir);
+	job->err = store_create(job->name, job->settings_text, &job->code);
 }
 
 static void create_done(struct work *work)
@@ -103,18 +111,21 @@ static void create_done(struct work *work)
 		reply_store_error(r, job);
 		function_put(f);
 	} else {
+		f->latest.code = job->code.info;
 		functions_add(f);
 		shell_pool_want_class(scheduler_ram_class(&f->latest.settings));
-		log_info("function %s: created from %s", job->name, job->code_dir);
+		log_info("function %s: created from %s", job->name,
+			 code_source_name(&job->code.source));
 		if (!job->publish)
 			http_reply_json(r, 201, version_json(&f->latest));
-		else if (publish_start(f, NULL, 0, on_published, r))
-			api_no_memory(r);
+		else
+			start_publish(r, f, on_published);
 	}
 	store_job_free(job);
 }
 
-static void start_create(struct http_request *r, const char *name, const char *dir,
+/** @code is moved. */
+static void start_create(struct http_request *r, const char *name, struct code_source *code,
 			 const struct function_settings *settings, bool publish)
 {
 	struct store_job *job = calloc(1, sizeof(*job));
@@ -130,10 +141,11 @@ static void start_create(struct http_request *r, const char *name, const char *d
 		job->function = f;
 		snprintf(job->name, sizeof(job->name), "%s", name);
 		job->settings_text = store_settings_text(&f->latest);
-		job->code_dir = strdup(dir);
+		job->code.source = *code;
+		*code = (struct code_source){.path = NULL};
 		job->publish = publish;
 	}
-	if (job && job->settings_text && job->code_dir) {
+	if (job && job->settings_text) {
 		worker_queue(&job->work);
 		return;
 	}
@@ -143,15 +155,14 @@ static void start_create(struct http_request *r, const char *name, const char *d
 		store_job_free(job);
 }
 
-void api_function_create(struct http_request *r)
+static void create_from(struct http_request *r, struct function *none, json_t *root)
 {
+	struct code_source code = {.path = NULL};
 	struct function_settings settings;
-	const char *name, *dir;
 	struct field_error e;
-	json_t *root = api_body(r);
+	const char *name;
 
-	if (!root)
-		return;
+	(void)none;
 	name = json_string_value(json_object_get(root, "FunctionName"));
 	if (!name || !function_name_ok(name))
 		http_reply_error(r, 400, "InvalidParameterValueException",
@@ -164,12 +175,20 @@ void api_function_create(struct http_request *r)
 	else if (scheduler_ram_class(&settings) < 0)
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "MemorySize and EphemeralStorage.Size together: too large");
-	else if (!(dir = parse_code(r, json_object_get(root, "Code"))))
+	else if (api_code_parse(json_object_get(root, "Code"), &code, &e)) {
+		api_refuse(r, &e);
 		function_settings_free(&settings);
-	else
-		start_create(r, name, dir, &settings,
+	} else {
+		start_create(r, name, &code, &settings,
 			     json_is_true(json_object_get(root, "Publish")));
+	}
+	code_source_free(&code);
 	json_decref(root);
+}
+
+void api_function_create(struct http_request *r)
+{
+	api_body_read(r, NULL, create_from);
 }
 
 /* ---- change ---------------------------------------------------------------------------------- */
@@ -178,25 +197,48 @@ static void update_run(struct work *work)
 {
 	struct store_job *job = container_of(work, struct store_job, work);
 
-	job->err = store_update(job->name, job->settings_text, job->code_dir);
+	if (job->dry_run)
+		job->err = store_try(&job->code);
+	else
+		job->err = store_update(job->name, job->settings_text,
+					job->has_code ? &job->code : NULL);
+}
+
+static void take_update(struct store_job *job, struct version *v)
+{
+	if (job->has_code)
+		v->code = job->code.info;
+	json_decref(v->settings.env);
+	v->settings = job->settings;
+	job->settings.env = NULL;
+	v->modified_ns = clock_real_ns();
+	version_close_dirs(v);
+	shell_pool_want_class(scheduler_ram_class(&v->settings));
+}
+
+static void reply_dry_run(struct http_request *r, const struct store_job *job)
+{
+	struct version tried = job->function->latest;
+
+	tried.code = job->code.info;
+	http_reply_json(r, 200, version_json(&tried));
 }
 
 static void update_done(struct work *work)
 {
 	struct store_job *job = container_of(work, struct store_job, work);
 	struct function *f = job->function;
-	struct version *v = &f->latest;
 
 	if (job->err) {
 		reply_store_error(job->request, job);
+	} else if (job->dry_run) {
+		reply_dry_run(job->request, job);
 	} else {
-		json_decref(v->settings.env);
-		v->settings = job->settings;
-		job->settings.env = NULL;
-		v->modified_ns = clock_real_ns();
-		version_close_dirs(v);
-		shell_pool_want_class(scheduler_ram_class(&v->settings));
-		http_reply_json(job->request, 200, version_json(v));
+		take_update(job, &f->latest);
+		if (job->publish)
+			start_publish(job->request, f, on_code_published);
+		else
+			http_reply_json(job->request, 200, version_json(&f->latest));
 	}
 	function_put(f);
 	store_job_free(job);
@@ -214,8 +256,10 @@ static json_t *merge_settings(const struct function_settings *old, const json_t 
 	return all;
 }
 
+/** @code: moved; NULL: it stays. @root: the request */
 static void start_update(struct http_request *r, struct function *f,
-			 const struct function_settings *settings, const char *dir)
+			 const struct function_settings *settings, struct code_source *code,
+			 const json_t *root)
 {
 	struct store_job *job = calloc(1, sizeof(*job));
 	struct version changed = f->latest;
@@ -228,9 +272,15 @@ static void start_update(struct http_request *r, struct function *f,
 		job->settings = *settings;
 		snprintf(job->name, sizeof(job->name), "%s", f->name);
 		job->settings_text = store_settings_text(&changed);
-		job->code_dir = dir ? strdup(dir) : NULL;
+		job->has_code = code;
+		if (code) {
+			job->code.source = *code;
+			*code = (struct code_source){.path = NULL};
+			job->publish = json_is_true(json_object_get(root, "Publish"));
+			job->dry_run = json_is_true(json_object_get(root, "DryRun"));
+		}
 	}
-	if (job && job->settings_text && (!dir || job->code_dir)) {
+	if (job && job->settings_text) {
 		job->function = function_get(f);
 		worker_queue(&job->work);
 		return;
@@ -240,8 +290,9 @@ static void start_update(struct http_request *r, struct function *f,
 		store_job_free(job);
 }
 
-/** @settings: taken over. @dir: new code, or NULL */
-static void update(struct http_request *r, struct function *f, json_t *settings, const char *dir)
+/** @settings: taken over. @code, @root: as for start_update() */
+static void update(struct http_request *r, struct function *f, json_t *settings,
+		   struct code_source *code, const json_t *root)
 {
 	struct function_settings parsed;
 	struct field_error e;
@@ -254,7 +305,7 @@ static void update(struct http_request *r, struct function *f, json_t *settings,
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "MemorySize and EphemeralStorage.Size: too large");
 	else
-		start_update(r, f, &parsed, dir);
+		start_update(r, f, &parsed, code, root);
 	json_decref(settings);
 }
 
@@ -264,19 +315,26 @@ void api_function_update_configuration(const struct api_call *call)
 	struct function *f = call->function;
 
 	if (root)
-		update(call->http, f, merge_settings(&f->latest.settings, root), NULL);
+		update(call->http, f, merge_settings(&f->latest.settings, root), NULL, root);
+	json_decref(root);
+}
+
+static void update_code_from(struct http_request *r, struct function *f, json_t *root)
+{
+	struct code_source code = {.path = NULL};
+	struct field_error e;
+
+	if (api_code_parse(root, &code, &e))
+		api_refuse(r, &e);
+	else
+		update(r, f, merge_settings(&f->latest.settings, NULL), &code, root);
+	code_source_free(&code);
 	json_decref(root);
 }
 
 void api_function_update_code(const struct api_call *call)
 {
-	json_t *root = api_body(call->http);
-	const char *dir = root ? parse_code(call->http, root) : NULL;
-	struct function *f = call->function;
-
-	if (dir)
-		update(call->http, f, merge_settings(&f->latest.settings, NULL), dir);
-	json_decref(root);
+	api_body_read(call->http, call->function, update_code_from);
 }
 
 /* ---- delete ---------------------------------------------------------------------------------- */

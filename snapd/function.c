@@ -98,8 +98,7 @@ struct version *function_add_version(struct function *f, uint32_t number)
 	}
 	version_init(v, f, number);
 	memcpy(v->source_revision, f->latest.revision, sizeof(v->source_revision));
-	memcpy(v->code_sha256, f->latest.code_sha256, sizeof(v->code_sha256));
-	v->code_bytes = f->latest.code_bytes;
+	v->code = f->latest.code;
 	while (*at && (*at)->number > number)
 		at = &(*at)->next;
 	v->next = *at;
@@ -243,8 +242,9 @@ json_t *version_json(const struct version *v)
 	json_object_set_new(root, "LastModified", json_string(time_text(v->modified_ns, when)));
 	json_object_set_new(root, "RevisionId", json_string(v->revision));
 	json_object_set_new(root, "PackageType", json_string("Zip"));
-	json_object_set_new(root, "CodeSize", json_integer((json_int_t)v->code_bytes));
-	json_object_set_new(root, "CodeSha256", json_string(v->code_sha256));
+	json_object_set_new(root, "Architectures", json_pack("[s]", "x86_64"));
+	json_object_set_new(root, "CodeSize", json_integer((json_int_t)v->code.bytes));
+	json_object_set_new(root, "CodeSha256", json_string(v->code.sha256));
 	json_object_set_new(root, "SnapStart",
 			    json_pack("{s:s, s:s}", "ApplyOn", "PublishedVersions",
 				      "OptimizationStatus", v->number ? "On" : "Off"));

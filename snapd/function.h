@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 
 #include "snapd/arrivals.h"
+#include "snapd/code.h"
 #include "snapd/function_control.h"
 #include "snapd/function_name.h"
 #include "snapd/function_settings.h"
@@ -16,7 +17,7 @@
 #include "snapd/template.h"
 #include "snapd/waiting.h"
 
-enum { FUNCTION_LOG_BYTES = 128 << 10, CODE_SHA256_CHARS = 44, TIME_TEXT_CHARS = 28 };
+enum { FUNCTION_LOG_BYTES = 128 << 10, TIME_TEXT_CHARS = 28 };
 
 enum version_state { VERSION_PENDING, VERSION_ACTIVE, VERSION_FAILED, VERSION_STATE_COUNT };
 extern const char *const version_state_names[VERSION_STATE_COUNT];
@@ -79,7 +80,7 @@ struct api_change;
  * @stage: what publishing is at: "booting", "capturing", ...; "" when it is over
  * @revision: RevisionId: changes with every change
  * @source_revision: of a published version: the revision of $LATEST that it was made from, or ""
- * @code_sha256, @code_bytes: CodeSha256 (base64) and CodeSize; "" and 0 where it is not known
+ * @code: CodeSha256 and CodeSize
  * @updating: a change of $LATEST is being written
  * @code_fd: view of the code directory, or -1: not opened yet
  * @opt_fd: view of the merged layers, or -1: it has none
@@ -97,8 +98,7 @@ struct version {
 	uint64_t modified_ns;
 	char revision[UUID_CHARS + 1];
 	char source_revision[UUID_CHARS + 1];
-	char code_sha256[CODE_SHA256_CHARS + 1];
-	uint64_t code_bytes;
+	struct code_info code;
 	bool updating;
 	struct version_snapshot snapshot;
 	int code_fd, opt_fd;

@@ -108,11 +108,18 @@ static int parse_nested(const json_t *root, struct function_settings *s, struct 
 static int refuse_unsupported(const json_t *root, struct field_error *e)
 {
 	const json_t *vpc = json_object_get(root, "VpcConfig");
+	const json_t *architectures = json_object_get(root, "Architectures");
+	const char *only = json_string_value(json_array_get(architectures, 0));
 
 	if (json_array_size(json_object_get(vpc, "SubnetIds")) ||
 	    json_array_size(json_object_get(vpc, "SecurityGroupIds")))
 		return field_refuse(e, "VpcConfig: functions have no network but their own "
 				       "loopback: leave it out");
+	if (field_is_set(root, "Architectures") &&
+	    (json_array_size(architectures) != 1 || !only || strcmp(only, "x86_64") != 0))
+		return field_refuse(e, "Architectures: functions run on this host's processor: "
+				       "give [\"x86_64\"], not %.20s",
+				    only ? only : "this");
 	if (json_array_size(json_object_get(root, "FileSystemConfigs")))
 		return field_refuse(e, "FileSystemConfigs: not supported: leave it out");
 	return 0;

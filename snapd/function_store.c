@@ -71,8 +71,6 @@ char *store_settings_text(const struct version *v)
 	json_object_set_new(root, "ModifiedNs", json_integer((json_int_t)v->modified_ns));
 	json_object_set_new(root, "RevisionId", json_string(v->revision));
 	json_object_set_new(root, "SourceRevisionId", json_string(v->source_revision));
-	json_object_set_new(root, "CodeSha256", json_string(v->code_sha256));
-	json_object_set_new(root, "CodeSize", json_integer((json_int_t)v->code_bytes));
 	json_object_set_new(root, "Snapshot",
 			    json_pack("{s:I, s:I, s:I, s:I}", "BootMs",
 				      (json_int_t)v->snapshot.boot_ms, "CaptureMs",
@@ -99,10 +97,6 @@ static int load_identity(const json_t *root, struct version *v, struct field_err
 	if (!ret)
 		ret = field_string(root, "SourceRevisionId", 0, v->source_revision,
 				   sizeof(v->source_revision), e);
-	if (!ret)
-		ret = field_string(root, "CodeSha256", 0, v->code_sha256, sizeof(v->code_sha256),
-				   e);
-	v->code_bytes = get_u64(root, "CodeSize");
 	v->modified_ns = get_u64(root, "ModifiedNs");
 	return ret;
 }
@@ -210,6 +204,23 @@ static bool lacks(int fd, const char *name)
 	return faccessat(fd, name, F_OK, 0) && errno == ENOENT;
 }
 
+/** What is known of a version's code. Before there were packages, code/ was the tree itself. */
+static int load_code(int dirfd, struct version *v)
+{
+	CLEANUP_FD int package = -1;
+	int ret = 0;
+
+	if (!lacks(dirfd, "code"))
+		ret = code_adopt_tree(dirfd, "code", STORE_PACKAGE_NAME);
+	if (!ret) {
+		package = openat(dirfd, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		ret = package < 0 ? -errno : code_info_load(package, &v->code);
+	}
+	if (ret)
+		log_warn("store: %s: code: %s", v->function->name, strerror(-ret));
+	return ret;
+}
+
 static void load_version(int dirfd, const char *name, void *arg)
 {
 	struct function *f = arg;
@@ -232,9 +243,9 @@ static void load_version(int dirfd, const char *name, void *arg)
 	if (!v)
 		return;
 	v->state = VERSION_ACTIVE;
-	if (load_config(fd, v)) {
+	if (load_config(fd, v) || load_code(fd, v)) {
 		v->state = VERSION_FAILED;
-		snprintf(v->reason, sizeof(v->reason), "its config.json is damaged");
+		snprintf(v->reason, sizeof(v->reason), "its config.json or its code is damaged");
 	}
 	if (!fstatat(fd, STORE_SNAPSHOT_NAME, &st, 0)) /* recording has rewritten it since */
 		v->snapshot.file_bytes = (uint64_t)st.st_size;
@@ -259,8 +270,8 @@ static void load_function(int dirfd, const char *name, void *arg)
 	f = function_new(name);
 	if (!f)
 		return;
-	if (load_config(fd, &f->latest) ||
-	    load_control(fd, f)) { /* kept for its owner to look at, but not served */
+	if (load_config(fd, &f->latest) || load_control(fd, f) ||
+	    load_code(fd, &f->latest)) { /* kept for its owner to look at, but not served */
 		log_warn("store: function %s is left out", name);
 		function_put(f);
 		return;
@@ -278,21 +289,9 @@ int store_load(void)
 
 /* ---- functions ------------------------------------------------------------------------------- */
 
-static int copy_code(int to_dirfd, const char *name, int from)
+static int fill_function(int dirfd, const char *settings_text, struct store_code *code)
 {
-	CLEANUP_FD int to = -1;
-
-	if (mkdirat(to_dirfd, name, 0755))
-		return -errno;
-	to = openat(to_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (to < 0 || fchmod(to, 0755))
-		return -errno;
-	return tree_copy(from, to, STORE_CODE_BYTES_MAX);
-}
-
-static int fill_function(int dirfd, const char *settings_text, int code)
-{
-	int ret = copy_code(dirfd, "code", code);
+	int ret = code_stage(dirfd, STORE_PACKAGE_NAME, &code->source, &code->info, &code->error);
 
 	if (!ret && mkdirat(dirfd, "versions", 0700))
 		ret = -errno;
@@ -304,15 +303,12 @@ static int fill_function(int dirfd, const char *settings_text, int code)
 	return ret;
 }
 
-int store_create(const char *name, const char *settings_text, const char *code_dir)
+int store_create(const char *name, const char *settings_text, struct store_code *code)
 {
-	CLEANUP_FD int code = open(code_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_FD int dirfd = -1;
 	char tmp[FUNCTION_NAME_MAX + 8];
 	int ret;
 
-	if (code < 0)
-		return -errno;
 	snprintf(tmp, sizeof(tmp), ".new-%s", name);
 	ret = tree_remove(store.dirfd, tmp);
 	if (ret)
@@ -331,35 +327,38 @@ int store_create(const char *name, const char *settings_text, const char *code_d
 }
 
 /** The old code stays whole until the new one is, then they change places. */
-static int replace_code(int dirfd, int code)
+static int replace_code(int dirfd, struct store_code *code)
 {
-	int ret = tree_remove(dirfd, ".code");
+	int ret = code_stage(dirfd, ".package", &code->source, &code->info, &code->error);
 
-	if (!ret)
-		ret = copy_code(dirfd, ".code", code);
 	if (!ret && syncfs(dirfd))
 		ret = -errno;
-	if (!ret && renameat2(dirfd, ".code", dirfd, "code", RENAME_EXCHANGE))
+	if (!ret && renameat2(dirfd, ".package", dirfd, STORE_PACKAGE_NAME, RENAME_EXCHANGE))
 		ret = -errno;
-	tree_remove(dirfd, ".code");
+	tree_remove(dirfd, ".package");
 	return ret;
 }
 
-int store_update(const char *name, const char *settings_text, const char *code_dir)
+int store_update(const char *name, const char *settings_text, struct store_code *code)
 {
 	CLEANUP_FD int dirfd = store_version_open(name, 0);
-	CLEANUP_FD int code = -1;
 	int ret = 0;
 
 	if (dirfd < 0)
 		return dirfd;
-	if (code_dir) {
-		code = open(code_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		ret = code < 0 ? -errno : replace_code(dirfd, code);
-	}
+	if (code)
+		ret = replace_code(dirfd, code);
 	if (!ret)
 		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
 					0600);
+	return ret;
+}
+
+int store_try(struct store_code *code)
+{
+	int ret = code_stage(store.dirfd, ".try", &code->source, &code->info, &code->error);
+
+	tree_remove(store.dirfd, ".try");
 	return ret;
 }
 
@@ -405,12 +404,26 @@ int store_version_open(const char *name, uint32_t number)
 	return fd < 0 ? -errno : fd;
 }
 
+int store_package_open(const char *name, uint32_t number)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, number);
+	int fd;
+
+	if (dirfd < 0)
+		return dirfd;
+	fd = openat(dirfd, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size)
 {
 	char path[FUNCTION_NAME_MAX + 32];
 
 	version_path(name, number, path, sizeof(path));
-	return snprintf(buf, size, "%s/%s/code", store.path, path) < (int)size ? 0 : -ENAMETOOLONG;
+	return snprintf(buf, size, "%s/%s/" STORE_PACKAGE_NAME "/tree", store.path, path) <
+			       (int)size
+		       ? 0
+		       : -ENAMETOOLONG;
 }
 
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size)
@@ -423,6 +436,16 @@ int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t siz
 	return n < (int)size ? 0 : -ENAMETOOLONG;
 }
 
+static int copy_package(int to_dirfd, int from)
+{
+	CLEANUP_FD int to = -1;
+
+	if (mkdirat(to_dirfd, STORE_PACKAGE_NAME, 0700))
+		return -errno;
+	to = openat(to_dirfd, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return to < 0 ? -errno : tree_copy(from, to, UINT64_MAX); /* was limited when it was made */
+}
+
 int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd)
 {
 	CLEANUP_FD int from_dir = store_version_open(name, 0);
@@ -432,7 +455,7 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 
 	if (from_dir < 0)
 		return from_dir;
-	from = openat(from_dir, "code", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	from = openat(from_dir, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (from < 0)
 		return -errno;
 	version_path(name, number, path, sizeof(path));
@@ -444,7 +467,7 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 	dirfd = openat(store.dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return -errno;
-	ret = copy_code(dirfd, "code", from);
+	ret = copy_package(dirfd, from);
 	if (ret)
 		return ret;
 	tmp_fd = openat(dirfd, STORE_SNAPSHOT_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -5,9 +5,9 @@
  *   STATE/lock                                       held while a snapd serves this directory
  *   STATE/functions/NAME/config.json                 settings of $LATEST
  *                       /control.json                aliases, concurrency, tags, ...; may be absent
- *                       /code/                       its code
+ *                       /package/                    its code, see code.h
  *                       /versions/N/config.json      written last: a version without it is none
- *                                  /code/            the code at the time it was published
+ *                                  /package/         the code at the time it was published
  *                                  /snapshot.qt
  *
  * A function or version becomes visible by one rename. What a killed snapd left half done has no
@@ -23,10 +23,10 @@
 
 #include "snapd/function.h"
 
-#define STORE_CODE_BYTES_MAX (250ull << 20) /* as Lambda has it, unzipped */
-#define STORE_CONTROL_NAME   "control.json"
-#define STORE_SNAPSHOT_NAME  "snapshot.qt"
-#define STORE_SNAPSHOT_TMP   ".snapshot.qt.tmp"
+#define STORE_PACKAGE_NAME  "package"
+#define STORE_CONTROL_NAME  "control.json"
+#define STORE_SNAPSHOT_NAME "snapshot.qt"
+#define STORE_SNAPSHOT_TMP  ".snapshot.qt.tmp"
 
 /** store_open() - make and lock the state directory. Return: -EBUSY: another snapd has it. */
 int store_open(const char *state_dir);
@@ -38,11 +38,24 @@ int store_load(void);
 /** store_settings_text() - settings (and snapshot figures) as config.json has them; malloc'ed. */
 char *store_settings_text(const struct version *v);
 
-/** store_create() - write a new function. @code_dir: absolute path that is copied.
- * Return: -EEXIST when there is one of that name. */
-int store_create(const char *name, const char *settings_text, const char *code_dir);
-/** store_update() - replace settings and, unless @code_dir is NULL, the code of $LATEST. */
-int store_update(const char *name, const char *settings_text, const char *code_dir);
+/**
+ * struct store_code - code for a function.
+ * @source: where it comes from
+ * @info: what it is, when it is in the store
+ * @error: why it is refused, when the text is not ""
+ */
+struct store_code {
+	struct code_source source;
+	struct code_info info;
+	struct code_error error;
+};
+
+/** store_create() - write a new function. Return: -EEXIST when there is one of that name. */
+int store_create(const char *name, const char *settings_text, struct store_code *code);
+/** store_update() - replace settings and, unless @code is NULL, the code of $LATEST. */
+int store_update(const char *name, const char *settings_text, struct store_code *code);
+/** store_try() - unpack code, and forget it again: DryRun. */
+int store_try(struct store_code *code);
 /** store_update_control() - replace what is set for a function besides its versions
  * (function_control_text()). */
 int store_update_control(const char *name, const char *control_text);
@@ -61,6 +74,8 @@ int store_version_remove(const char *name, uint32_t number);
  * -errno.
  */
 int store_version_open(const char *name, uint32_t number);
+/** store_package_open() - a version's package (code.h). Return: descriptor or -errno. */
+int store_package_open(const char *name, uint32_t number);
 /** store_code_path() - absolute path of a version's code, into @buf. Does not block. */
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */

@@ -17,6 +17,9 @@ snapd_SRCS += snapd/alias.c snapd/event_invoke_config.c snapd/field.c snapd/func
 snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
 snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
+# How code gets in.
+snapd_SRCS += snapd/api_code.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
+snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
 # The queue of asynchronous invocations.

@@ -224,7 +224,7 @@ if not 10000 < v["remaining_ms"] < 20000:
 	assert_equal "$(value 'v["remove"] is None')" false
 	assert_equal "$(value 'v["outside"]')" FileNotFoundError
 	assert_equal "$(value 'v["network"] is None')" false
-	[ -e "$SNAPD_DIR/state/functions/inside/versions/1/code/app.py" ]
+	[ -e "$SNAPD_DIR/state/functions/inside/versions/1/package/tree/app.py" ]
 }
 
 @test "what a function prints is in its log, with START, END and REPORT" {

@@ -182,6 +182,8 @@ static void test_settings_are_checked(void **state)
 		 "enum value set: [PassThrough, Active]"},
 		{"{'Handler': 'a.b', 'SnapStart': {'ApplyOn': 'All'}}", "ValidationException",
 		 "[None, PublishedVersions]"},
+		{"{'Handler': 'a.b', 'Architectures': ['arm64']}",
+		 "InvalidParameterValueException", "not arm64"},
 		{"{'Handler': 'a.b', 'VpcConfig': {'SubnetIds': ['s']}}",
 		 "InvalidParameterValueException", "VpcConfig"},
 		{"{'Handler': 'a.b', 'FileSystemConfigs': [{}]}", "InvalidParameterValueException",
@@ -485,27 +487,29 @@ static void test_everything_survives_a_crash(void **state)
 	struct function *f = function_with_versions("kept", 0);
 	CLEANUP_FREE char *settings = NULL;
 	char revision[UUID_CHARS + 1];
+	struct store_code code = {.source.kind = CODE_DIRECTORY};
 
 	(void)state;
 	assert_int_equal(mkdir(path_of("code"), 0755), 0);
 	assert_int_equal(store_open(path_of("state")), 0);
 	snprintf(f->latest.settings.handler, sizeof(f->latest.settings.handler), "a.b");
 	snprintf(f->latest.settings.runtime, sizeof(f->latest.settings.runtime), "python3.11");
-	snprintf(f->latest.code_sha256, sizeof(f->latest.code_sha256), "abc=");
 	f->latest.settings.timeout_s = 9;
 	f->latest.settings.memory_mib = f->latest.settings.tmp_mib = 128;
-	f->latest.code_bytes = 77;
 	f->latest.modified_ns = 1234567890123456789;
 	memcpy(revision, f->latest.revision, sizeof(revision));
 	settings = store_settings_text(&f->latest);
-	assert_int_equal(store_create("kept", settings, path_of("code")), 0);
+	code.source.path = strdup(path_of("code"));
+	assert_int_equal(store_create("kept", settings, &code), 0);
+	assert_int_equal(strlen(code.info.sha256), CODE_SHA256_CHARS);
+	code_source_free(&code.source);
 	function_put(f);
 
 	f = reload("kept");
 	assert_non_null(f);
 	assert_string_equal(f->latest.revision, revision);
-	assert_string_equal(f->latest.code_sha256, "abc=");
-	assert_int_equal(f->latest.code_bytes, 77);
+	assert_string_equal(f->latest.code.sha256, code.info.sha256);
+	assert_int_equal(f->latest.code.bytes, 0); /* an empty directory */
 	assert_int_equal(f->latest.modified_ns, 1234567890123456789);
 	assert_int_equal(f->control.reserved_concurrency, -1);
 

@@ -314,9 +314,19 @@ static void forget_all(void)
 		functions_remove(functions_first());
 }
 
+static int create(const char *name, const char *settings, const char *path)
+{
+	struct store_code code = {.source = {.kind = CODE_DIRECTORY, .path = strdup(path)}};
+	int ret = store_create(name, settings, &code);
+
+	code_source_free(&code.source);
+	return ret;
+}
+
 static void test_store_survives_and_cleans_up(void **state)
 {
 	const char *settings = "{\"Handler\": \"app.handler\", \"Timeout\": 7}";
+	struct store_code code = {.source.kind = CODE_DIRECTORY};
 	int dirfd = -1, tmp_fd = -1;
 	struct function *f;
 
@@ -330,13 +340,13 @@ static void test_store_survives_and_cleans_up(void **state)
 	snprintf(path, sizeof(path), "%s/state", dir);
 	assert_int_equal(store_open(path), 0);
 	snprintf(path, sizeof(path), "%s/code", dir);
-	assert_int_equal(store_create("one", settings, path), 0);
-	assert_int_equal(store_create("one", settings, path), -EEXIST);
-	assert_int_equal(store_create("two", settings, path), 0);
-	assert_int_equal(store_create("three", settings, "/nonexistent"), -ENOENT);
-	shell("test -x %s/state/functions/one/code/app.py", dir);
-	shell("test $(stat -c %%a %s/state/functions/one/code/app.py) = 755", dir);
-	shell("test -L %s/state/functions/one/code/sub/link", dir);
+	assert_int_equal(create("one", settings, path), 0);
+	assert_int_equal(create("one", settings, path), -EEXIST);
+	assert_int_equal(create("two", settings, path), 0);
+	assert_int_equal(create("three", settings, "/nonexistent"), -ENOENT);
+	shell("test -x %s/state/functions/one/package/tree/app.py", dir);
+	shell("test $(stat -c %%a %s/state/functions/one/package/tree/app.py) = 755", dir);
+	shell("test -L %s/state/functions/one/package/tree/sub/link", dir);
 
 	/* Version 1 is whole, version 2 was left half made, as after kill -9. */
 	assert_int_equal(store_version_prepare("one", 1, &dirfd, &tmp_fd), 0);
@@ -370,10 +380,12 @@ static void test_store_survives_and_cleans_up(void **state)
 	assert_int_equal(store_remove("two"), 0);
 	shell("test ! -e %s/state/functions/two", dir);
 	shell("echo 'x = 2' >%s/code/app.py", dir);
-	assert_int_equal(store_update("one", "{\"Handler\": \"app.other\"}", path), 0);
-	shell("grep -q 'x = 2' %s/state/functions/one/code/app.py", dir);
-	shell("grep -q 'x = 1' %s/state/functions/one/versions/1/code/app.py", dir);
-	shell("test ! -e %s/state/functions/one/.code", dir);
+	code.source.path = strdup(path);
+	assert_int_equal(store_update("one", "{\"Handler\": \"app.other\"}", &code), 0);
+	code_source_free(&code.source);
+	shell("grep -q 'x = 2' %s/state/functions/one/package/tree/app.py", dir);
+	shell("grep -q 'x = 1' %s/state/functions/one/versions/1/package/tree/app.py", dir);
+	shell("test ! -e %s/state/functions/one/.package", dir);
 	forget_all();
 	store_close();
 }
@@ -428,7 +440,7 @@ static void test_what_can_be_created_can_be_removed(void **state)
 	snprintf(path, sizeof(path), "%s/deep", dir);
 	shell("mkdir %s", path);
 	for (int ret = 0; !ret; depth++) {
-		ret = store_create("deep", "{\"Handler\": \"app.handler\"}", path);
+		ret = create("deep", "{\"Handler\": \"app.handler\"}", path);
 		if (ret)
 			assert_int_equal(ret, -ELOOP);
 		assert_int_equal(store_remove("deep"), 0);
