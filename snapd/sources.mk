@@ -1,6 +1,6 @@
 # snapd: sources
 snapd_SRCS := snapd/api.c snapd/api_function.c snapd/api_invoke.c snapd/api_stats.c snapd/base64.c \
-	snapd/event_loop.c snapd/function.c snapd/function_store.c snapd/host.c snapd/http_api.c \
+	snapd/event_loop.c snapd/fd_store.c snapd/function.c snapd/function_store.c snapd/host.c snapd/handover_record.c snapd/http_api.c \
 	snapd/log_ring.c snapd/options.c snapd/outcome.c snapd/page_in.c \
 	snapd/page_read.c snapd/populate.c snapd/prefetch.c \
 	snapd/publish.c snapd/record.c snapd/runtime.c snapd/scheduler.c snapd/session.c \

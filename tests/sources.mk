@@ -112,3 +112,7 @@ test_lifeline_LIBS := vmm common
 UNIT_TESTS += test_scheduler
 test_scheduler_LIBS := snapd snapshot common
 test_scheduler_LDLIBS := $(snapd_LDLIBS)
+# What a snapd leaves to the next one.
+UNIT_TESTS += test_handover_record
+test_handover_record_LIBS := snapd snapshot common
+test_handover_record_LDLIBS := $(snapd_LDLIBS)
