@@ -48,7 +48,7 @@ void version_close_dirs(struct version *v)
 
 static void version_release(struct version *v)
 {
-	template_put(v->template);
+	template_retire(v->template);
 	v->template = NULL;
 	version_close_dirs(v);
 	function_settings_free(&v->settings);

@@ -180,6 +180,24 @@ static void wake(struct client *c, uint32_t page)
 		log_warn("page-in: wake of page %u: %m", page);
 }
 
+/*
+ * An event can be read once. What the snapd before had read and not answered is known to the kernel
+ * alone, as a thread that sleeps. A wake of everything ends that sleep: each such thread takes its
+ * fault again, and where the page is still not there, that is a new event.
+ */
+void page_in_recover(uint32_t client)
+{
+	struct client *c = &page_in.clients[client];
+	struct uffdio_range range = {
+		.start = c->ram_base,
+		.len = c->template->pages * PAGE_BYTES,
+	};
+
+	if (range.len && ioctl(c->uffd, UFFDIO_WAKE, &range) < 0 && errno != ENOENT &&
+	    errno != ESRCH)
+		log_warn("page-in: wake of an instance that was adopted: %m");
+}
+
 /* ---- parked faults --------------------------------------------------------------------------- */
 
 static bool park(uint16_t *list, uint32_t client, uint32_t page, uint64_t since_ns)

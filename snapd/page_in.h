@@ -31,6 +31,9 @@ void page_in_finish(void);
 void page_in_attach(uint32_t client, int uffd, uint64_t ram_base);
 /** page_in_use() - the template that the instance's RAM is a private mapping of. */
 void page_in_use(uint32_t client, struct template *t);
+/** page_in_recover() - the instance's faults were served by a snapd that is gone: let every fault
+ * that waits be taken again. After page_in_use(). */
+void page_in_recover(uint32_t client);
 /** page_in_detach() - no more faults, and none of its threads will be woken. Then close the uffd.
  */
 void page_in_detach(uint32_t client);

@@ -10,10 +10,12 @@
  * while faults on it wait; private copies stay. What is touched next is a hole again: a MISSING
  * event, which page-in serves as the first time. That is safe while instances run, because
  *
- *  1. A page's resident bit is set after the page was filled and cleared after it was punched, and
- *     all of that happens in the loop's thread, where faults are served, too: whoever looks at the
- *     bit there sees the truth. A fault that is parked, or is still in a userfaultfd, is served by
- *     the bit at that time. A wake without a page only makes the fault come again.
+ *  1. A page's resident bit is set after the page was filled and cleared before it is punched (a
+ *     snapd that is killed in between leaves a page that is filled once more, not a hole that
+ * passes for a page), and all of that happens in the loop's thread, where faults are served, too:
+ *     whoever looks at the bit there sees the truth. A fault that is parked, or is still in a
+ * userfaultfd, is served by the bit at that time. A wake without a page only makes the fault come
+ * again.
  *  2. No mapping of a template is touched before it is registered MISSING: the vmm maps, registers,
  *     and only then populates, loads devices and runs (guest_mem_map_template()). Else a touch of
  *     the hole would have the kernel make a page of zeros, for all instances.
@@ -32,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -40,7 +43,8 @@
 #include "snapd/populate.h"
 
 static const uint8_t zeros[SNAPSHOT_CHUNK_BYTES];
-static _Atomic uint64_t file_serial;
+static _Atomic uint64_t file_serial, template_serial;
+static const struct template_hooks *template_hooks;
 
 enum { EVICT_LOOKS = 512 }; /* chunks, or as many blocks of pages, at most in one call */
 
@@ -140,29 +144,136 @@ void template_file_free(struct template_file *f)
 
 /* ---- the memory ------------------------------------------------------------------------------ */
 
-int template_new(const char *name, struct template_file *file, struct template **ret)
+static size_t resident_bytes(const struct template *t)
+{
+	return align_up((t->pages / 64 + 1) * sizeof(uint64_t), PAGE_BYTES);
+}
+
+/** Without its memory. Return: NULL without memory; @file is freed then. */
+static struct template *template_alloc(const char *name, struct template_file *file)
 {
 	struct template *t = calloc(1, sizeof(*t));
 
 	if (!t) {
 		template_file_free(file);
-		return -ENOMEM;
+		return NULL;
 	}
 	t->refs = 1;
 	t->file = file;
 	t->pages = snapshot_reader_params(file->reader)->template_pages;
 	t->evict_zero = (uint32_t)t->pages;
+	t->memfd = t->view_fd = t->resident_fd = -1;
 	snprintf(t->name, sizeof(t->name), "%s", name);
-	t->resident = calloc(t->pages / 64 + 1, sizeof(uint64_t));
-	t->memfd = memfd_create("quickthaw-template", MFD_CLOEXEC);
-	if (!t->resident || t->memfd < 0 || ftruncate(t->memfd, (off_t)(t->pages * PAGE_BYTES))) {
-		int err = errno ? -errno : -ENOMEM;
+	return t;
+}
 
+/** Map what is known of the memory, and open the instances' view of it. */
+static int template_map(struct template *t)
+{
+	char path[64];
+	void *map = mmap(NULL, resident_bytes(t), PROT_READ | PROT_WRITE, MAP_SHARED,
+			 t->resident_fd, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	t->resident = map;
+	/* An instance must not be able to write to what it shares with others. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->memfd);
+	t->view_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return t->view_fd < 0 ? -errno : 0;
+}
+
+static int make_memory(struct template *t)
+{
+	t->memfd = memfd_create("quickthaw-template", MFD_CLOEXEC);
+	t->resident_fd = memfd_create("quickthaw-resident", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (t->memfd < 0 || t->resident_fd < 0 ||
+	    ftruncate(t->memfd, (off_t)(t->pages * PAGE_BYTES)) ||
+	    ftruncate(t->resident_fd, (off_t)resident_bytes(t)) ||
+	    fcntl(t->resident_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+		return -errno;
+	return template_map(t);
+}
+
+int template_new(const char *name, struct template_file *file, struct template **ret)
+{
+	struct template *t = template_alloc(name, file);
+	int err = t ? make_memory(t) : -ENOMEM;
+
+	if (err) {
 		template_put(t);
 		return err;
 	}
+	t->serial = ++template_serial;
 	*ret = t;
 	return 0;
+}
+
+/** Do the descriptors have the sizes of this snapshot, and can the map not shrink under us? */
+static bool memory_fits(const struct template *t)
+{
+	int seals = fcntl(t->resident_fd, F_GET_SEALS);
+	struct stat pages, map;
+
+	return !fstat(t->memfd, &pages) && !fstat(t->resident_fd, &map) &&
+	       (uint64_t)pages.st_size == t->pages * PAGE_BYTES &&
+	       (uint64_t)map.st_size == resident_bytes(t) && seals >= 0 && seals & F_SEAL_SHRINK;
+}
+
+int template_revive(const char *name, struct template_file *file, int memfd, int resident_fd,
+		    uint64_t serial, struct template **ret)
+{
+	struct template *t = template_alloc(name, file);
+	int err;
+
+	if (!t) {
+		cleanup_fd(&memfd);
+		cleanup_fd(&resident_fd);
+		return -ENOMEM;
+	}
+	t->memfd = memfd;
+	t->resident_fd = resident_fd;
+	err = memory_fits(t) ? template_map(t) : -EBADMSG;
+	if (err) {
+		template_put(t);
+		return err;
+	}
+	for (uint64_t i = 0; i < t->pages; i++)
+		t->resident_pages += template_has_page(t, i);
+	templates.resident_pages += t->resident_pages;
+	t->serial = serial;
+	if (template_serial < serial)
+		template_serial = serial;
+	*ret = t;
+	return 0;
+}
+
+void template_set_hooks(const struct template_hooks *hooks)
+{
+	template_hooks = hooks;
+}
+
+static void changed(struct template *t)
+{
+	if (template_hooks && t->function[0])
+		template_hooks->changed(t);
+}
+
+void template_is_of(struct template *t, const char *function, uint32_t number)
+{
+	snprintf(t->function, sizeof(t->function), "%s", function);
+	t->number = number;
+	t->current = true;
+	changed(t);
+}
+
+void template_retire(struct template *t)
+{
+	if (!t)
+		return;
+	t->current = false;
+	changed(t);
+	template_put(t);
 }
 
 struct template *template_get(struct template *t)
@@ -180,10 +291,15 @@ void template_put(struct template *t)
 	if (t->listed)
 		TAILQ_REMOVE(&templates.by_age, t, age_link);
 	templates.resident_pages -= t->resident_pages;
+	if (template_hooks && t->function[0])
+		template_hooks->gone(t);
 	template_file_free(t->file);
 	template_file_free(t->next_file);
 	cleanup_fd(&t->memfd);
-	free(t->resident);
+	cleanup_fd(&t->view_fd);
+	cleanup_fd(&t->resident_fd);
+	if (t->resident)
+		munmap(t->resident, resident_bytes(t));
 	free(t->order);
 	free(t);
 }
@@ -192,10 +308,11 @@ static void mark_resident(struct template *t, uint32_t page, uint32_t count)
 {
 	for (uint32_t i = page; i < page + count; i++) {
 		uint64_t bit = 1ull << (i % 64);
+		/* Atomic: while one snapd takes over from another, both may fill. */
+		uint64_t old = __atomic_fetch_or(&t->resident[i / 64], bit, __ATOMIC_RELAXED);
 
-		templates.resident_pages += !(t->resident[i / 64] & bit);
-		t->resident_pages += !(t->resident[i / 64] & bit);
-		t->resident[i / 64] |= bit;
+		templates.resident_pages += !(old & bit);
+		t->resident_pages += !(old & bit);
 	}
 }
 
@@ -240,16 +357,25 @@ uint64_t template_all_bytes(void)
 	return templates.resident_pages * PAGE_BYTES;
 }
 
+static void clear_resident(struct template *t, uint32_t page, uint32_t count)
+{
+	for (uint32_t i = page; i < page + count; i++)
+		__atomic_fetch_and(&t->resident[i / 64], ~(1ull << (i % 64)), __ATOMIC_RELAXED);
+	t->resident_pages -= count;
+	templates.resident_pages -= count;
+}
+
 /** Return: pages, or -errno. */
 static int punch(struct template *t, uint32_t page, uint32_t count)
 {
+	clear_resident(t, page, count);
 	if (fallocate(t->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)page * PAGE_BYTES, (off_t)count * PAGE_BYTES))
-		return -errno;
-	for (uint32_t i = page; i < page + count; i++)
-		t->resident[i / 64] &= ~(1ull << (i % 64));
-	t->resident_pages -= count;
-	templates.resident_pages -= count;
+		      (off_t)page * PAGE_BYTES, (off_t)count * PAGE_BYTES)) {
+		int err = -errno;
+
+		mark_resident(t, page, count);
+		return err;
+	}
 	t->working_set_resident = false;
 	return (int)count;
 }
@@ -355,13 +481,11 @@ int template_record(struct template *t, bool on)
 	t->order = NULL;
 	t->order_count = 0;
 	t->recording = false;
-	if (!on)
-		return 0;
-	t->order = malloc((t->pages ? t->pages : 1) * sizeof(*t->order));
-	if (!t->order)
-		return -ENOMEM;
-	t->recording = true;
-	return 0;
+	if (on)
+		t->order = malloc((t->pages ? t->pages : 1) * sizeof(*t->order));
+	t->recording = t->order != NULL;
+	changed(t);
+	return on && !t->recording ? -ENOMEM : 0;
 }
 
 void template_replace_file(struct template *t, struct template_file *file)
@@ -382,4 +506,5 @@ void template_settle(struct template *t)
 	t->evict_zero = (uint32_t)t->pages; /* its chunks have other numbers: start again */
 	t->evict_chunk = 0;
 	t->prefetch_next = t->prefetch_end = 0;
+	changed(t);
 }

@@ -31,8 +31,13 @@ struct template_file {
 
 /**
  * struct template - memory and file of one version's snapshot.
+ * @function, @number: the version whose snapshot it is of, as far as they are known
+ * @current: new instances of the version start from it
+ * @serial: no two have the same, over all snapds that hand over to each other
+ * @memfd: the pages; @view_fd: the same, read-only: what instances get
  * @refs: the version's, one per instance and one per read in flight; the loop's thread counts
- * @resident: one bit a page: the memfd has its contents
+ * @resident: one bit a page: the memfd has its contents. It lives in a memfd, @resident_fd: whoever
+ *	gets the template gets what is known of it
  * @prefetch_first, @prefetch_end: chunks of the hot extent; @prefetch_next: the first of them which
  *	is still to be asked for
  * @prefetch_zero: entries of the working set before it are there, if they are zeros
@@ -46,8 +51,12 @@ struct template_file {
 struct template
 {
 	char name[160];
+	char function[65];
+	uint32_t number;
+	bool current;
+	uint64_t serial;
 	unsigned refs;
-	int memfd;
+	int memfd, view_fd, resident_fd;
 	uint64_t pages;
 	uint64_t *resident;
 	uint64_t resident_pages;
@@ -85,6 +94,31 @@ void template_file_free(struct template_file *file);
  * @ret: with one reference
  */
 int template_new(const char *name, struct template_file *file, struct template **ret);
+
+/**
+ * template_revive() - a template of which a snapd before this one has filled a part. Blocks.
+ * @memfd, @resident_fd: as it left them; become the template's, also on error
+ * @serial: as it was
+ * Return: 0, -EBADMSG when they do not fit the snapshot, or -errno; @file is the template's.
+ */
+int template_revive(const char *name, struct template_file *file, int memfd, int resident_fd,
+		    uint64_t serial, struct template **ret);
+
+/**
+ * struct template_hooks - for whoever has to know of all templates.
+ * @changed: whose it is (template_is_of()), its file, or whether it records
+ * @gone: nobody uses it any more; it is about to be freed
+ */
+struct template_hooks {
+	void (*changed)(struct template *t);
+	void (*gone)(struct template *t);
+};
+/** template_set_hooks() - NULL: none. */
+void template_set_hooks(const struct template_hooks *hooks);
+/** template_is_of() - it is the template of this version now, whose reference the caller's is. */
+void template_is_of(struct template *t, const char *function, uint32_t number);
+/** template_retire() - and no longer: drops that reference. NULL is legal. */
+void template_retire(struct template *t);
 
 struct template *template_get(struct template *t);
 /** template_put() - NULL is legal. The last reference frees it. */

@@ -96,8 +96,9 @@ static void opening_done(struct work *work)
 		v->code_fd = o->code_fd;
 	}
 	if (o->template) {
-		template_put(v->template);
+		template_retire(v->template);
 		v->template = o->template;
+		template_is_of(v->template, o->name, o->number);
 		snapshot_reader_working_set(v->template->file->reader, &ws_count);
 		v->snapshot.working_set_pages = ws_count;
 		limit_templates(v);
@@ -130,6 +131,6 @@ int version_open(struct version *v, bool drop_cache, version_opened_fn done)
 
 void version_drop_template(struct version *v)
 {
-	template_put(v->template);
+	template_retire(v->template);
 	v->template = NULL;
 }

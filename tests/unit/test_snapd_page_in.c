@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -189,7 +191,7 @@ static struct guest *guest_start(uint32_t client, struct template *t)
 	assert_non_null(g);
 	g->client = client;
 	g->uffd = open_uffd();
-	g->ram = mmap(NULL, PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, t->memfd, 0);
+	g->ram = mmap(NULL, PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, t->view_fd, 0);
 	assert_true(g->ram != MAP_FAILED);
 	reg.range.start = (uintptr_t)g->ram;
 	reg.range.len = PAGES * PAGE_BYTES;
@@ -809,6 +811,153 @@ static void test_templates_are_listed_by_their_last_use(void **state)
 	assert_null(template_oldest());
 }
 
+/* ---- what a snapd that was killed leaves ------------------------------------------------------
+ */
+
+/** As a snapd that dies before it answers: read the one fault that the guest waits in. */
+static uint32_t swallow_fault(const struct guest *g)
+{
+	struct pollfd fault = {.fd = g->uffd, .events = POLLIN};
+	struct uffd_msg msg;
+
+	assert_int_equal(poll(&fault, 1, 10000), 1);
+	assert_int_equal(read(g->uffd, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
+	return (uint32_t)((msg.arg.pagefault.address - (uintptr_t)g->ram) / PAGE_BYTES);
+}
+
+/* Events that the dead snapd had read will not come again: its heir makes the threads fault
+ * anew.
+ */
+static void test_faults_that_a_dead_snapd_has_read_are_recovered(void **state)
+{
+	enum { GUESTS = 6 };
+	struct template *t = open_template("plain");
+	struct guest *list[GUESTS];
+	uint32_t words[PAGE_BYTES / 4];
+
+	(void)state;
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		list[i] = guest_start(i, t);
+		page_in_detach(i);
+		list[i]->write = i % 2;
+		touch_all(list[i], 50 + i);
+		guest_run(list[i]);
+	}
+	event_loop_turn(0);
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		uint32_t page = swallow_fault(list[i]);
+
+		if (i < 2) { /* it had filled the page, and died before the wake */
+			make_page(page, words);
+			assert_int_equal(pwrite_full(t->memfd, words, PAGE_BYTES,
+						     (uint64_t)page * PAGE_BYTES),
+					 0);
+		}
+		page_in_attach(i, list[i]->uffd, (uintptr_t)list[i]->ram);
+		page_in_use(i, t);
+	}
+	for (int i = 0; i < 20; i++)
+		turn();
+	for (uint32_t i = 0; i < GUESTS; i++) { /* nobody tells them */
+		assert_int_equal(page_in_account(i).faults, 0);
+		assert_false(list[i]->done);
+	}
+	for (uint32_t i = 0; i < GUESTS; i++)
+		page_in_recover(i);
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		guest_join(list[i]);
+		assert_int_equal(list[i]->wrong, 0);
+		assert_false(list[i]->failed);
+	}
+	settle(t);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		guest_free(list[i]);
+	template_put(t);
+}
+
+static struct template_file *open_file(const char *name)
+{
+	struct template_file *file;
+	struct snapshot_error err;
+
+	assert_int_equal(template_file_open(dirfd_, name, name, false, &file, &err), 0);
+	return file;
+}
+
+/* What was filled before is known, and not read again; the rest comes in as ever. */
+static void test_a_template_is_revived(void **state)
+{
+	struct template *t = open_template("plain"), *again;
+	struct guest *g = guest_start(1, t);
+	uint64_t had;
+
+	(void)state;
+	touch_all(g, 60);
+	g->touch_count = 3;
+	guest_run(g);
+	guest_join(g);
+	settle(t);
+	guest_free(g);
+	had = t->resident_pages;
+	assert_true(had >= 3 && had < PAGES);
+	assert_int_equal(template_revive("again", open_file("plain"), dup(t->memfd),
+					 dup(t->resident_fd), t->serial, &again),
+			 0);
+	assert_int_equal(again->resident_pages, had);
+	assert_int_equal(again->serial, t->serial);
+	template_put(t);
+	g = guest_start(1, again);
+	touch_all(g, 61);
+	guest_run(g);
+	guest_join(g);
+	settle(again);
+	assert_int_equal(g->wrong, 0);
+	assert_int_equal(again->resident_pages, PAGES);
+	guest_free(g);
+	template_put(again);
+}
+
+static void test_a_template_that_does_not_fit_is_not_revived(void **state)
+{
+	struct template *t = open_template("plain"), *again;
+	int small = memfd_create("small", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int loose = memfd_create("loose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(fstat(t->resident_fd, &st), 0);
+	assert_int_equal(ftruncate(small, PAGE_BYTES), 0);
+	assert_int_equal(ftruncate(loose, st.st_size), 0); /* it could shrink under us */
+	assert_int_equal(template_revive("x", open_file("plain"), dup(small), dup(t->resident_fd),
+					 9, &again),
+			 -EBADMSG);
+	assert_int_equal(
+		template_revive("x", open_file("plain"), dup(t->memfd), dup(loose), 9, &again),
+		-EBADMSG);
+	assert_int_equal(
+		template_revive("x", open_file("plain"), -1, dup(t->resident_fd), 9, &again),
+		-EBADMSG);
+	close(small);
+	close(loose);
+	template_put(t);
+}
+
+/* An instance that breaks out of its vmm has the descriptor that it was given. */
+static void test_instances_cannot_write_to_a_template(void **state)
+{
+	struct template *t = open_template("plain");
+
+	(void)state;
+	assert_int_equal(pwrite(t->view_fd, "x", 1, 0), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(ftruncate(t->view_fd, 0), -1);
+	assert_ptr_equal(mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->view_fd, 0),
+			 MAP_FAILED);
+	assert_int_equal(fcntl(t->view_fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	template_put(t);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -854,6 +1003,10 @@ int main(void)
 		cmocka_unit_test(test_eviction_spares_the_working_set_to_the_last),
 		cmocka_unit_test(test_what_records_or_reads_is_not_evicted),
 		cmocka_unit_test(test_templates_are_listed_by_their_last_use),
+		cmocka_unit_test(test_faults_that_a_dead_snapd_has_read_are_recovered),
+		cmocka_unit_test(test_a_template_is_revived),
+		cmocka_unit_test(test_a_template_that_does_not_fit_is_not_revived),
+		cmocka_unit_test(test_instances_cannot_write_to_a_template),
 	};
 
 	return cmocka_run_group_tests_name("page_in", tests, setup, teardown);
