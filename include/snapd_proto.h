@@ -154,6 +154,8 @@ struct proto_invoke {
 	uint64_t deadline_real_ms; /**< Lambda-Runtime-Deadline-Ms */
 	uint32_t payload_bytes;
 	uint32_t payload_fd; /**< 1: the payload is a memfd */
+	uint32_t serial;     /**< its RESULT has the same: an answer is to one question */
+	uint32_t reserved;
 };
 
 enum proto_result_kind {
@@ -168,7 +170,7 @@ struct proto_result {
 	uint32_t kind;
 	uint32_t payload_bytes;
 	uint32_t payload_fd;
-	uint32_t reserved;
+	uint32_t serial; /**< of the INVOKE */
 	uint64_t run_ns;     /**< from INVOKE's arrival (or the restore's end) to the response */
 	uint64_t restore_ns; /**< RESTORE's arrival to the first guest instruction; 0 if none
 				pending */

@@ -71,7 +71,9 @@ static_assert(ARRAY_SIZE(instance_state_names) == INSTANCE_STATE_COUNT, "a name 
 #define TO(state) (1u << INSTANCE_##state)
 
 static const unsigned allowed[] = {
-	[INSTANCE_FREE] = TO(SPAWNING),
+	/* The others: session_revive(). */
+	[INSTANCE_FREE] =
+		TO(SPAWNING) | TO(SHELL) | TO(RESTORING) | TO(INVOKING) | TO(TRACING) | TO(IDLE),
 	[INSTANCE_SPAWNING] = TO(SHELL) | TO(ENDING) | TO(FREE),
 	[INSTANCE_SHELL] = TO(BOOTING) | TO(RESTORING) | TO(IDLE) | TO(ENDING),
 	[INSTANCE_BOOTING] = TO(READY) | TO(ENDING),
@@ -114,12 +116,16 @@ void session_enter(struct instance *inst, enum instance_state state)
 	inst->deadline_ns = UINT64_MAX;
 	if (session.hooks->moved)
 		session.hooks->moved(inst, from);
+	if (session.hooks->changed)
+		session.hooks->changed(inst);
 }
 
 void session_set_deadline(struct instance *inst, uint64_t at_ns)
 {
 	inst->deadline_ns = at_ns;
 	session.next_deadline_ns = MIN(session.next_deadline_ns, at_ns);
+	if (session.hooks->changed)
+		session.hooks->changed(inst);
 }
 
 static bool has_work(const struct instance *inst)
@@ -149,7 +155,8 @@ unsigned session_count(enum instance_state state)
 	return session.counts[state];
 }
 
-struct instance *session_new(void)
+/** An empty entry, still FREE. */
+static struct instance *free_entry(void)
 {
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
 		struct instance *inst = &session.table[i];
@@ -164,13 +171,22 @@ struct instance *session_new(void)
 			.child_end = -1,
 			.child = SANDBOX_CHILD_INIT,
 		};
-		snprintf(inst->id, sizeof(inst->id), "i%llu", (unsigned long long)++session.serial);
-		session_enter(inst, INSTANCE_SPAWNING);
-		inst->requested_ns = inst->changed_ns;
-		session_set_deadline(inst, clock_mono_ns() + SECONDS(SPAWN_TIMEOUT_S));
 		return inst;
 	}
 	return NULL;
+}
+
+struct instance *session_new(void)
+{
+	struct instance *inst = free_entry();
+
+	if (!inst)
+		return NULL;
+	snprintf(inst->id, sizeof(inst->id), "i%llu", (unsigned long long)++session.serial);
+	session_enter(inst, INSTANCE_SPAWNING);
+	inst->requested_ns = inst->changed_ns;
+	session_set_deadline(inst, clock_mono_ns() + SECONDS(SPAWN_TIMEOUT_S));
+	return inst;
 }
 
 void session_is_shell(struct instance *inst)
@@ -308,6 +324,93 @@ void session_lost(struct instance *inst)
 		fail_text(inst, PROTO_FAILED_MEMORY, "the jail's memory limit was reached");
 	else
 		session_breach(inst, "the vmm ended without a word (its log says more)");
+}
+
+/* ---- from one snapd to the next ---------------------------------------------------------------
+ */
+
+static const uint32_t handover_states[INSTANCE_STATE_COUNT] = {
+	[INSTANCE_SHELL] = HANDOVER_SHELL,	 [INSTANCE_RESTORING] = HANDOVER_RESTORING,
+	[INSTANCE_INVOKING] = HANDOVER_INVOKING, [INSTANCE_TRACING] = HANDOVER_TRACING,
+	[INSTANCE_IDLE] = HANDOVER_IDLE,
+};
+
+void session_describe(const struct instance *inst, struct handover_instance *ret)
+{
+	*ret = (struct handover_instance){
+		.state = handover_states[inst->state],
+		.proto_version = PROTO_VERSION,
+		.pid = inst->child.pid,
+		.ram_mib = inst->ram_mib,
+		.ram_base = inst->ram_base,
+		.spawned_ns = inst->spawned_ns,
+		.changed_ns = inst->changed_ns,
+		.deadline_ns = inst->deadline_ns,
+		.invocations = inst->invocations,
+		.template_serial = inst->template ? inst->template->serial : 0,
+		.number = inst->version ? inst->version->number : 0,
+		.call_serial = inst->call_serial,
+		.flags = inst->single_use ? HANDOVER_SINGLE_USE : 0,
+	};
+	memcpy(ret->cpu_features, inst->cpu_features, sizeof(ret->cpu_features));
+	memcpy(ret->id, inst->id, strlen(inst->id) + 1);
+	memcpy(ret->request_id, inst->request_id, strlen(inst->request_id) + 1);
+	if (inst->function)
+		memcpy(ret->function, inst->function->name, strlen(inst->function->name) + 1);
+}
+
+static enum instance_state revived_state(uint32_t state)
+{
+	for (int i = 0; i < INSTANCE_STATE_COUNT; i++)
+		if (handover_states[i] == state)
+			return (enum instance_state)i;
+	return INSTANCE_FREE;
+}
+
+static void revive_guest(struct instance *inst, const struct session_revival *from)
+{
+	inst->function = function_get(from->version->function);
+	inst->version = from->version;
+	inst->events = from->events;
+	if (!from->template)
+		return;
+	inst->template = template_get(from->template);
+	page_in_use(inst->slot, inst->template);
+	page_in_recover(inst->slot);
+}
+
+struct instance *session_revive(const struct session_revival *from)
+{
+	const struct handover_instance *e = from->entry;
+	struct instance *inst = free_entry();
+
+	if (!inst)
+		return NULL;
+	memcpy(inst->id, e->id, strlen(e->id) + 1);
+	session.serial = MAX(session.serial, strtoull(inst->id + 1, NULL, 10));
+	memcpy(inst->child.id, e->id, strlen(e->id) + 1);
+	inst->child.pid = e->pid;
+	inst->child.pidfd = from->pidfd;
+	inst->child.adopted = true;
+	inst->ram_mib = e->ram_mib;
+	inst->ram_base = e->ram_base;
+	inst->control = from->control;
+	inst->uffd = from->uffd;
+	memcpy(inst->cpu_features, e->cpu_features, sizeof(inst->cpu_features));
+	snprintf(inst->request_id, sizeof(inst->request_id), "%.47s", e->request_id);
+	inst->call_serial = e->call_serial;
+	inst->invocations = e->invocations;
+	inst->single_use = e->flags & HANDOVER_SINGLE_USE;
+	inst->spawned_ns = e->spawned_ns;
+	event_loop_poll(LOOP_CONTROL, inst->slot, inst->generation, inst->control);
+	event_loop_poll_once(LOOP_EXITED, inst->slot, inst->generation, inst->child.pidfd);
+	page_in_attach(inst->slot, inst->uffd, inst->ram_base);
+	if (from->version)
+		revive_guest(inst, from);
+	session_enter(inst, revived_state(e->state));
+	inst->changed_ns = e->changed_ns;
+	session_set_deadline(inst, e->deadline_ns);
+	return inst;
 }
 
 /* ---- what it belongs to --------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "common/sandbox.h"
 #include "include/snapd_proto.h"
 #include "snapd/function.h"
+#include "snapd/handover_record.h"
 #include "snapd/page_in.h"
 #include "snapd/template.h"
 #include "snapd/worker.h"
@@ -124,6 +125,7 @@ struct instance {
 	struct version *version;
 	struct template *template;
 	char request_id[48];
+	uint32_t call_serial; /**< of its last INVOKE */
 	uint64_t invocations;
 	bool kept, provisioned;
 	LIST_ENTRY(instance) idle_link;
@@ -146,11 +148,14 @@ struct instance {
  * @shell: an instance came into state SHELL
  * @moved: (or NULL) it has left state @from; it still has all that it had there
  * @gone: a slot is free again, or an instance is about to be: there may be room now
+ * @changed: its state or its deadline has changed, before the vmm is told; an instance that is
+ *	ENDING has its descriptors still. NULL: nobody needs to know.
  */
 struct session_hooks {
 	void (*shell)(struct instance *inst);
 	void (*moved)(struct instance *inst, enum instance_state from);
 	void (*gone)(void);
+	void (*changed)(struct instance *inst);
 };
 
 int session_init(const struct session_hooks *hooks, int root_fd, int runtime_fd);
@@ -163,6 +168,28 @@ struct instance *session_new(void);
 void session_spawned(struct instance *inst, int control);
 /** session_spawn_failed() - there will be no such instance. */
 void session_spawn_failed(struct instance *inst);
+
+/**
+ * struct session_revival - an instance that a snapd before this one has left.
+ * @entry: what is known of it; handover_instance_ok()
+ * @version, @template, @events: NULL for a shell; @template: NULL for one that was booted, too
+ */
+struct session_revival {
+	const struct handover_instance *entry;
+	int control, uffd, pidfd;
+	struct version *version;
+	struct template *template;
+	const struct session_events *events;
+};
+
+/**
+ * session_revive() - go on with it, in the state in which it was left. Faults that wait are served.
+ * Return: the instance, whose descriptors are the instance's then; NULL: no slot is free.
+ */
+struct instance *session_revive(const struct session_revival *from);
+/** session_describe() - what a later session_revive() needs to know; HANDOVER_NONE: it cannot be
+ * revived in its state. */
+void session_describe(const struct instance *inst, struct handover_instance *ret);
 
 /** session_instance() - by slot, for walks: every slot, FREE ones too. */
 struct instance *session_instance(uint32_t slot);

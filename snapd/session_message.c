@@ -148,6 +148,7 @@ static void on_result(struct instance *inst, const struct message *m)
 	if (m->n < sizeof(*r) || r->kind > PROTO_RESULT_TOO_LARGE ||
 	    r->payload_bytes > PROTO_PAYLOAD_MAX || r->payload_fd != (unsigned)m->fd_count ||
 	    (!r->payload_fd && m->n != sizeof(*r) + r->payload_bytes) ||
+	    r->serial != inst->call_serial ||
 	    (inst->state != INSTANCE_INVOKING && inst->state != INSTANCE_RESTORING)) {
 		session_breach(inst, "RESULT does not fit");
 		return;
@@ -373,11 +374,24 @@ int session_boot(struct instance *inst, const char *const *argv, const char *con
 	return 0;
 }
 
+/** From here on it has this call. Before the vmm knows: should snapd be killed in between, the next
+ * one waits for an answer that does not come, and ends it. The other way round it would take the
+ * answer for one to its own call. */
+static void begin_call(struct instance *inst, enum instance_state state,
+		       const struct session_call *call)
+{
+	snprintf(inst->request_id, sizeof(inst->request_id), "%s", call->request_id);
+	inst->call_serial++;
+	session_enter(inst, state);
+	session_set_deadline(inst, clock_mono_ns() + call->timeout_ns);
+}
+
 static int send_invoke(struct instance *inst, const struct session_call *call)
 {
 	struct proto_invoke body = {
 		.deadline_real_ms = (clock_real_ns() + call->timeout_ns) / 1000000,
 		.payload_bytes = (uint32_t)call->payload_bytes,
+		.serial = inst->call_serial,
 	};
 	struct iovec iov[] = {
 		iov_of(&body, sizeof(body)),
@@ -401,7 +415,6 @@ static int send_invoke(struct instance *inst, const struct session_call *call)
 		body.payload_fd = 1;
 		count--;
 	}
-	snprintf(inst->request_id, sizeof(inst->request_id), "%s", call->request_id);
 	return send_message(inst, &body.h, PROTO_INVOKE, iov, count, &fd, fd >= 0);
 }
 
@@ -417,33 +430,24 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 	int ret;
 
 	put_dirs(inst->version, fds);
-	fds[PROTO_DIR_COUNT] = t->memfd;
+	fds[PROTO_DIR_COUNT] = t->view_fd;
 	fds[PROTO_DIR_COUNT + 1] = t->file->state_fd;
 	inst->template = template_get(t);
 	page_in_use(inst->slot, t);
+	if (call)
+		begin_call(inst, INSTANCE_RESTORING, call);
+	else
+		session_enter(inst, INSTANCE_IDLE);
 	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, ARRAY_SIZE(fds));
 	if (!ret && call)
 		ret = send_invoke(inst, call);
-	if (ret)
-		return ret;
-	if (!call) {
-		session_enter(inst, INSTANCE_IDLE);
-		return 0;
-	}
-	session_enter(inst, INSTANCE_RESTORING);
-	session_set_deadline(inst, clock_mono_ns() + call->timeout_ns);
-	return 0;
+	return ret;
 }
 
 int session_invoke(struct instance *inst, const struct session_call *call)
 {
-	int ret = send_invoke(inst, call);
-
-	if (ret)
-		return ret;
-	session_enter(inst, INSTANCE_INVOKING);
-	session_set_deadline(inst, clock_mono_ns() + call->timeout_ns);
-	return 0;
+	begin_call(inst, INSTANCE_INVOKING, call);
+	return send_invoke(inst, call);
 }
 
 int session_capture(struct instance *inst, int fd, const char *metadata)
@@ -465,16 +469,12 @@ int session_trace(struct instance *inst)
 	struct iovec iov = iov_of(&body, sizeof(body));
 	CLEANUP_FD int fd = -1;
 	char path[64];
-	int ret;
 
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)inst->child.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	ret = send_message(inst, &body.h, PROTO_TRACE_WORKING_SET, &iov, 1, &fd, 1);
-	if (ret)
-		return ret;
 	session_enter(inst, INSTANCE_TRACING);
 	session_set_deadline(inst, clock_mono_ns() + SECONDS(TRACE_TIMEOUT_S));
-	return 0;
+	return send_message(inst, &body.h, PROTO_TRACE_WORKING_SET, &iov, 1, &fd, 1);
 }

@@ -49,6 +49,7 @@ struct control {
 	uint64_t started_ns; /**< BOOT or RESTORE arrived */
 	uint64_t restore_ns; /**< how long RESTORE took; told once, with the first result */
 	uint64_t invoked_ns; /**< INVOKE arrived, or the restore before it ended */
+	uint32_t serial;     /**< of the last INVOKE */
 	bool waits_restore;  /**< parked in /restore/next: goes on with the first INVOKE */
 	bool over;	     /**< FAILED was sent or the socket is closed */
 };
@@ -152,6 +153,7 @@ static void on_result(struct proc *p, enum proto_result_kind kind, const void *p
 	struct proto_result m = {
 		.kind = kind,
 		.payload_bytes = (uint32_t)n,
+		.serial = c->serial,
 		.run_ns = clock_mono_ns() - c->invoked_ns,
 		.restore_ns = c->restore_ns,
 		.resident_pages = mm_resident_pages(p),
@@ -236,6 +238,7 @@ static void on_invoke(struct control *c, struct message *m)
 		breach(c, "INVOKE is too short");
 		return;
 	}
+	c->serial = body->serial;
 	inv.deadline_real_ms = body->deadline_real_ms;
 	inv.request_id = take_string(&at, end);
 	inv.function_arn = inv.request_id ? take_string(&at, end) : NULL;

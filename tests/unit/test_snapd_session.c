@@ -245,7 +245,7 @@ static void test_a_flood_of_messages_does_not_stop_the_others(void **state)
 }
 
 /** Boot and invoke; the answer's payload is in @fd. */
-static void answer_with(int fd, uint32_t payload_bytes)
+static void answer_with(int fd, uint32_t payload_bytes, uint32_t serial)
 {
 	static const char *const none[] = {NULL};
 	const struct proto_ready ready = {.h = {PROTO_READY, sizeof(ready)}};
@@ -253,6 +253,7 @@ static void answer_with(int fd, uint32_t payload_bytes)
 		.h = {PROTO_RESULT, sizeof(result)},
 		.payload_bytes = payload_bytes,
 		.payload_fd = 1,
+		.serial = serial,
 	};
 	struct iovec iov = {(void *)(uintptr_t)&result, sizeof(result)};
 	struct instance *inst;
@@ -283,14 +284,17 @@ static void test_payloads_that_could_change_are_refused(void **state)
 	int event = eventfd(0, EFD_CLOEXEC);
 
 	(void)state;
-	answer_with(sealed, 2);
+	answer_with(sealed, 2, 1);
 	assert_int_equal(results, 1);
-	answer_with(sealed, 3);
+	answer_with(sealed, 3, 1);
 	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
-	answer_with(file, 2); /* has no seals: whoever may write it could cut it short */
+	answer_with(file, 2, 1); /* has no seals: whoever may write it could cut it short */
 	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
-	answer_with(event, 2);
+	answer_with(event, 2, 1);
 	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	answer_with(sealed, 2, 0); /* an answer to another question */
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	assert_int_equal(results, 0);
 	close(sealed);
 	close(file);
 	close(event);
