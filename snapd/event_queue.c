@@ -40,14 +40,13 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
-#include "snapd/event.h"
-#include "snapd/event_attempt.h"
+#include "snapd/event_queue_internal.h"
 #include "snapd/scheduler.h"
 
 /** Payloads that are held in memory: by requests that wait for the disk, by events that are ready.
  */
 enum { STORING_BYTES_MAX = 64 << 20, KEPT_BYTES_MAX = 4 << 20 };
-enum { TAKEN_PER_TURN = 64, TRIM_BYTES = 1 << 20 };
+enum { TRIM_BYTES = 1 << 20 };
 
 const char *const event_state_names[] = {
 	[EVENT_STORING] = "storing", [EVENT_WAITING] = "waiting", [EVENT_READY] = "ready",
@@ -57,7 +56,7 @@ static_assert(ARRAY_SIZE(event_state_names) == EVENT_STATE_COUNT, "a name for ea
 
 #define TO(state) (1u << (state))
 static const unsigned allowed_next[] = {
-	[EVENT_STORING] = TO(EVENT_READY),
+	[EVENT_STORING] = TO(EVENT_READY) | TO(EVENT_WAITING), /* the latter: found at the start */
 	[EVENT_WAITING] = TO(EVENT_READY),
 	[EVENT_READY] = TO(EVENT_LOADING) | TO(EVENT_RUNNING) | TO(EVENT_SETTLING),
 	[EVENT_LOADING] = TO(EVENT_RUNNING) | TO(EVENT_SETTLING),
@@ -66,22 +65,9 @@ static const unsigned allowed_next[] = {
 };
 static_assert(ARRAY_SIZE(allowed_next) == EVENT_STATE_COUNT, "what may follow each state");
 
-static struct {
-	struct event_queue_params params;
-	int destination_fd;
-	struct event_queue_stats stats;
-	struct event_heap waiting;
-	struct event_list unsettled; /**< SETTLING, and could not be written */
-	TAILQ_HEAD(, event_function) active;
-	size_t storing_bytes, kept_bytes;
-	uint64_t removed_bytes; /**< since room was given back */
-	uint64_t blocked_ns;	/**< nothing is started before: the disk cannot take its outcome */
-	struct event_op *trim;	/**< under way */
-	bool ready_left;	/**< more than a turn's share is ready */
-	bool stopping;
-} queue = {.destination_fd = -1};
+struct event_queue event_queue = {.destination_fd = -1};
 
-static void event_move(struct event *e, enum event_state next)
+void event_move(struct event *e, enum event_state next)
 {
 	assert(allowed_next[e->state] & TO(next));
 	log_debug("event %s: %s, then %s", e->request_id, event_state_names[e->state],
@@ -91,7 +77,7 @@ static void event_move(struct event *e, enum event_state next)
 
 /* ---- functions ------------------------------------------------------------------------------- */
 
-static struct event_function *function_entry(struct function *f)
+struct event_function *event_function_get(struct function *f)
 {
 	struct event_function *ef = f->events;
 
@@ -110,21 +96,21 @@ static struct event_function *function_entry(struct function *f)
 /** How many of its events may be in flight: half of all, and no more than are reserved for it. */
 static unsigned function_limit(const struct event_function *ef)
 {
-	unsigned half = (queue.params.concurrency + 1) / 2;
+	unsigned half = (event_queue.params.concurrency + 1) / 2;
 	int32_t reserved = ef->function->control.reserved_concurrency;
 
 	return reserved > 0 ? MIN(half, (unsigned)reserved) : half;
 }
 
 /** Put it among those that can run an event, or out of them. */
-static void function_update(struct event_function *ef)
+void event_function_update(struct event_function *ef)
 {
 	bool active = !TAILQ_EMPTY(&ef->ready) && ef->in_flight < function_limit(ef);
 
 	if (active && !ef->is_active)
-		TAILQ_INSERT_TAIL(&queue.active, ef, active);
+		TAILQ_INSERT_TAIL(&event_queue.active, ef, active);
 	if (!active && ef->is_active)
-		TAILQ_REMOVE(&queue.active, ef, active);
+		TAILQ_REMOVE(&event_queue.active, ef, active);
 	ef->is_active = active;
 }
 
@@ -140,23 +126,24 @@ static void function_release(struct event_function *ef)
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-static void release_payload(struct event *e)
+void event_release_payload(struct event *e)
 {
 	if (e->state == EVENT_READY && e->payload)
-		queue.kept_bytes -= e->payload_bytes;
+		event_queue.kept_bytes -= e->payload_bytes;
 	free(e->payload);
 	free(e->trace_id);
 	e->payload = e->trace_id = NULL;
 }
 
-static struct event *event_new(struct event_function *ef, const char *qualifier, size_t n)
+struct event *event_new(struct event_function *ef, const char *qualifier, size_t n)
 {
 	struct event *e = calloc(1, sizeof(*e));
 
 	if (!e)
 		return NULL;
 	e->qualifier = strdup(qualifier);
-	if (!e->qualifier || event_heap_reserve(&queue.waiting, queue.stats.depth + 1)) {
+	if (!e->qualifier ||
+	    event_heap_reserve(&event_queue.waiting, event_queue.stats.depth + 1)) {
 		free(e->qualifier);
 		free(e);
 		return NULL;
@@ -165,22 +152,22 @@ static struct event *event_new(struct event_function *ef, const char *qualifier,
 	e->payload_bytes = n;
 	TAILQ_INSERT_TAIL(&ef->all, e, all);
 	ef->depth++;
-	queue.stats.depth++;
-	queue.stats.bytes += n;
+	event_queue.stats.depth++;
+	event_queue.stats.bytes += n;
 	return e;
 }
 
 /** It is in no list but its function's, and nobody uses it. */
-static void event_free(struct event *e)
+void event_free(struct event *e)
 {
 	struct event_function *ef = e->owner;
 
-	release_payload(e);
+	event_release_payload(e);
 	TAILQ_REMOVE(&ef->all, e, all);
 	ef->depth--;
-	queue.stats.depth--;
-	queue.stats.bytes -= e->payload_bytes;
-	queue.removed_bytes += e->payload_bytes;
+	event_queue.stats.depth--;
+	event_queue.stats.bytes -= e->payload_bytes;
+	event_queue.removed_bytes += e->payload_bytes;
 	if (e->op)
 		event_deliveries_free(e->op->deliveries);
 	free(e->op);
@@ -189,305 +176,28 @@ static void event_free(struct event *e)
 	function_release(ef);
 }
 
-static void make_ready(struct event *e)
+void event_make_ready(struct event *e)
 {
 	event_move(e, EVENT_READY);
 	/* The payload of a new event is about to be used, unless there are many. */
 	if (e->payload) {
-		queue.kept_bytes += e->payload_bytes;
-		if (queue.kept_bytes > KEPT_BYTES_MAX)
-			release_payload(e);
+		event_queue.kept_bytes += e->payload_bytes;
+		if (event_queue.kept_bytes > KEPT_BYTES_MAX)
+			event_release_payload(e);
 	}
 	TAILQ_INSERT_TAIL(&e->owner->ready, e, ready);
-	function_update(e->owner);
+	event_function_update(e->owner);
 }
 
-static void wait_until_due(struct event *e)
+void event_wait(struct event *e)
 {
-	e->state = EVENT_WAITING;
-	event_heap_push(&queue.waiting, e);
+	event_move(e, EVENT_WAITING);
+	event_heap_push(&event_queue.waiting, e);
 }
 
-static uint64_t age_ns(const struct event *e, uint64_t now_ns)
+uint64_t event_age_ns(const struct event *e, uint64_t now_ns)
 {
 	return (uint64_t)MAX((int64_t)now_ns - e->accepted_ns, (int64_t)0);
-}
-
-/* ---- in flight ------------------------------------------------------------------------------- */
-
-static void start_flight(struct event *e)
-{
-	struct event_function *ef = e->owner;
-
-	TAILQ_REMOVE(&ef->ready, e, ready);
-	if (e->payload)
-		queue.kept_bytes -= e->payload_bytes;
-	ef->in_flight++;
-	queue.stats.in_flight++;
-	function_update(ef);
-}
-
-static void end_flight(struct event *e)
-{
-	e->owner->in_flight--;
-	queue.stats.in_flight--;
-	function_update(e->owner);
-}
-
-/** The function is gone, and with it the row. */
-static void free_dropped(struct event *e)
-{
-	end_flight(e);
-	event_free(e);
-}
-
-static void queue_op(struct event *e, enum event_op_kind kind, void (*done)(struct event_op *op))
-{
-	struct event_op *op = e->op;
-
-	op->kind = kind;
-	op->row.id = e->id;
-	op->done = done;
-	op->arg = e;
-	event_writer_queue(op);
-}
-
-/** The event of a destination that is a function has come into being with the end of another. */
-static void add_child(const struct event_delivery *d)
-{
-	struct function *f = functions_find(d->child.function);
-	struct event_function *ef = f ? function_entry(f) : NULL;
-	struct event *e = ef ? event_new(ef, d->child.qualifier, d->child.payload_bytes) : NULL;
-
-	/* Without memory it stays on disk and is found at the next start. */
-	if (!e) {
-		log_error("event %s for %s: %s", d->child_request_id, d->child.function,
-			  f ? "out of memory" : "the function was deleted");
-		return;
-	}
-	e->id = d->child.id;
-	snprintf(e->request_id, sizeof(e->request_id), "%s", d->child_request_id);
-	e->accepted_ns = (int64_t)clock_mono_ns();
-	ef->counts.accepted++;
-	queue.stats.counts.accepted++;
-	make_ready(e);
-}
-
-static void finish_deliveries(const struct event *e)
-{
-	for (const struct event_delivery *d = e->op->deliveries; d; d = d->next) {
-		if (d->err || !d->done) {
-			queue.stats.delivery_failures++;
-			log_error("event %s of %s: its record did not reach %s%s: %s",
-				  e->request_id, e->owner->function->name, d->target.path,
-				  d->target.function.name,
-				  d->err == -E2BIG ? "it is larger than 1 MiB" : strerror(-d->err));
-		} else if (d->target.kind == EVENT_TARGET_FUNCTION) {
-			add_child(d);
-		}
-	}
-}
-
-/** What became of it is on disk, or could not be written. */
-static void on_settled(struct event_op *op)
-{
-	struct event *e = op->arg;
-
-	if (op->err && !e->dropped) {
-		log_error("event %s of %s: its outcome cannot be written: %s: tried again",
-			  e->request_id, e->owner->function->name,
-			  *op->error ? op->error : strerror(-op->err));
-		queue.blocked_ns = clock_mono_ns() + NSEC_PER_SEC;
-		TAILQ_INSERT_TAIL(&queue.unsettled, e, ready);
-		return;
-	}
-	if (op->kind == EVENT_OP_END)
-		finish_deliveries(e);
-	end_flight(e);
-	if (op->kind == EVENT_OP_END || e->dropped) {
-		event_free(e);
-		return;
-	}
-	free(e->op);
-	e->op = NULL;
-	wait_until_due(e);
-}
-
-static void count(struct event *e, enum event_condition condition, enum event_result result)
-{
-	struct event_counts *counts[] = {&e->owner->counts, &queue.stats.counts};
-
-	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-		counts[i]->succeeded += condition == EVENT_SUCCESS;
-		counts[i]->exhausted += condition == EVENT_RETRIES_EXHAUSTED;
-		counts[i]->expired += condition == EVENT_AGE_EXCEEDED;
-		if (condition != EVENT_RETRY)
-			continue;
-		counts[i]->retried += result == EVENT_FUNCTION_ERROR;
-		counts[i]->set_back += result == EVENT_NOT_RUN;
-	}
-}
-
-/** An attempt is over, or there will be none. @a: what it was. */
-static void settle(struct event *e, const struct event_attempt *a)
-{
-	uint64_t now = clock_mono_ns();
-	struct event_settings settings;
-	struct event_verdict verdict;
-	struct event_history history;
-
-	e->errors += a->result == EVENT_FUNCTION_ERROR;
-	e->setbacks += a->result == EVENT_NOT_RUN;
-	history = (struct event_history){e->errors, e->setbacks, age_ns(e, now)};
-	event_settings_read(e, queue.params.retry_delay_ns, &settings);
-	verdict = a->expired ? (struct event_verdict){.condition = EVENT_AGE_EXCEEDED}
-			     : event_policy_judge(&settings.policy, &history, a->result);
-	count(e, verdict.condition, a->result);
-	if (verdict.condition > EVENT_SUCCESS)
-		log_warn("event %s of %s: given up after %u attempts: %s", e->request_id,
-			 e->owner->function->name, e->errors,
-			 event_condition_names[verdict.condition]);
-	event_move(e, EVENT_SETTLING);
-	if (verdict.condition == EVENT_RETRY) {
-		e->due_ns = now + verdict.delay_ns;
-		e->op->row.due_ms = (clock_real_ns() + verdict.delay_ns) / 1000000;
-		e->op->row.errors = e->errors;
-		e->op->row.setbacks = e->setbacks;
-		release_payload(e);
-		queue_op(e, EVENT_OP_RETRY, on_settled);
-		return;
-	}
-	e->op->deliveries =
-		event_deliveries_make(e, &settings, verdict.condition, a,
-				      queue.params.destination_dir, &queue.stats.delivery_failures);
-	queue_op(e, EVENT_OP_END, on_settled);
-}
-
-static void on_outcome(struct invocation *inv, const struct invocation_outcome *out)
-{
-	struct event *e = invocation_arg(inv);
-	struct event_attempt attempt;
-
-	/* It ends with snapd, not with an error: the next snapd finds its row as it was. */
-	if (queue.stopping && out->status == 503)
-		return;
-	if (e->dropped) {
-		free_dropped(e);
-		return;
-	}
-	event_attempt_of(e->running, out, &attempt);
-	settle(e, &attempt);
-}
-
-/** The payload is there: to the scheduler. */
-static void run(struct event *e)
-{
-	struct version *v = event_route(e);
-	struct event_attempt attempt = {.result = EVENT_NOT_RUN, .status = 429};
-	struct invocation_request request = {
-		.version = v,
-		.payload = e->payload,
-		.payload_bytes = e->payload_bytes,
-		.client_context = "",
-		.trace_id = e->trace_id ? e->trace_id : "",
-		.request_id = e->request_id,
-		.done = on_outcome,
-		.arg = e,
-	};
-
-	if (!e->attempted) {
-		queue.stats.first_age_sum_ns += age_ns(e, clock_mono_ns());
-		queue.stats.first_age_count++;
-		e->attempted = true;
-	}
-	if (!v || !e->owner->function->control.reserved_concurrency) {
-		attempt.result = EVENT_REFUSED;
-		attempt.status = v ? 429 : 404;
-		settle(e, &attempt);
-		return;
-	}
-	if (v->state != VERSION_ACTIVE) {
-		settle(e, &attempt);
-		return;
-	}
-	event_move(e, EVENT_RUNNING);
-	e->running = v;
-	if (scheduler_invoke(&request))
-		settle(e, &attempt);
-}
-
-static void on_loaded(struct event_op *op)
-{
-	static const struct event_attempt not_run = {.result = EVENT_NOT_RUN, .status = 500};
-	struct event *e = op->arg;
-
-	if (e->dropped) {
-		free(op->payload);
-		free(op->trace_id);
-		free_dropped(e);
-	} else if (op->err == -ENOENT) {
-		log_error("event %s of %s: it was in a damaged part of the database, and is lost",
-			  e->request_id, e->owner->function->name);
-		e->owner->counts.lost++;
-		queue.stats.counts.lost++;
-		free_dropped(e);
-	} else if (op->err) {
-		log_error("event %s of %s: it cannot be read: %s", e->request_id,
-			  e->owner->function->name, op->error);
-		settle(e, &not_run);
-	} else {
-		e->payload = op->payload;
-		e->trace_id = op->trace_id;
-		op->payload = op->trace_id = NULL;
-		run(e);
-	}
-}
-
-/** The first event that is ready of a function takes off. Return: 0 or -ENOMEM. */
-static int take(struct event_function *ef, uint64_t now_ns)
-{
-	struct event_attempt expired = {.expired = true};
-	struct event *e = TAILQ_FIRST(&ef->ready);
-	struct event_settings settings;
-
-	assert(!e->op);
-	e->op = calloc(1, sizeof(*e->op));
-	if (!e->op)
-		return -ENOMEM;
-	start_flight(e);
-	event_settings_read(e, queue.params.retry_delay_ns, &settings);
-	if (event_policy_is_too_old(&settings.policy, age_ns(e, now_ns))) {
-		settle(e, &expired);
-	} else if (!e->payload) {
-		event_move(e, EVENT_LOADING);
-		queue_op(e, EVENT_OP_LOAD, on_loaded);
-	} else {
-		run(e);
-	}
-	return 0;
-}
-
-static void take_ready(uint64_t now_ns)
-{
-	struct event_function *ef;
-
-	queue.ready_left = false;
-	for (int i = 0; queue.stats.in_flight < queue.params.concurrency; i++) {
-		ef = TAILQ_FIRST(&queue.active);
-		if (!ef)
-			return;
-		if (i == TAKEN_PER_TURN) {
-			queue.ready_left = true;
-			return;
-		}
-		/* Its next one comes after those of the others. */
-		TAILQ_REMOVE(&queue.active, ef, active);
-		TAILQ_INSERT_TAIL(&queue.active, ef, active);
-		if (take(ef, now_ns)) {
-			queue.blocked_ns = now_ns + NSEC_PER_SEC;
-			return;
-		}
-	}
 }
 
 /* ---- accepting ------------------------------------------------------------------------------- */
@@ -497,15 +207,15 @@ static void on_added(struct event_op *op)
 	struct event *e = op->arg;
 	struct event_function *ef = e->owner;
 
-	queue.storing_bytes -= e->payload_bytes;
+	event_queue.storing_bytes -= e->payload_bytes;
 	e->added(e->added_arg, e->request_id, op->err, op->error);
 	if (!op->err && !e->dropped) {
 		e->id = op->row.id;
 		ef->counts.accepted++;
-		queue.stats.counts.accepted++;
+		event_queue.stats.counts.accepted++;
 		free(e->op);
 		e->op = NULL;
-		make_ready(e);
+		event_make_ready(e);
 		return;
 	}
 	event_free(e);
@@ -514,7 +224,7 @@ static void on_added(struct event_op *op)
 static struct event *new_event(struct function *f, const char *qualifier, const char *trace_id,
 			       size_t n)
 {
-	struct event_function *ef = function_entry(f);
+	struct event_function *ef = event_function_get(f);
 	struct event *e = ef ? event_new(ef, qualifier, n) : NULL;
 
 	if (!e)
@@ -532,10 +242,11 @@ int event_queue_add(struct function *f, const char *qualifier, const char *trace
 {
 	struct event *e;
 
-	if (queue.stats.depth >= queue.params.events_max ||
-	    n > queue.params.bytes_max - MIN(queue.params.bytes_max, queue.stats.bytes) ||
-	    n > STORING_BYTES_MAX - queue.storing_bytes) {
-		queue.stats.refused++;
+	if (event_queue.stats.depth >= event_queue.params.events_max ||
+	    n > event_queue.params.bytes_max -
+			    MIN(event_queue.params.bytes_max, event_queue.stats.bytes) ||
+	    n > STORING_BYTES_MAX - event_queue.storing_bytes) {
+		event_queue.stats.refused++;
 		return -EBUSY;
 	}
 	e = new_event(f, qualifier, trace_id, n);
@@ -556,8 +267,8 @@ int event_queue_add(struct function *f, const char *qualifier, const char *trace
 		.payload_bytes = n,
 	};
 	e->op->row.due_ms = e->op->row.accepted_ms;
-	queue.storing_bytes += n;
-	queue_op(e, EVENT_OP_ADD, on_added);
+	event_queue.storing_bytes += n;
+	event_queue_op(e, EVENT_OP_ADD, on_added);
 	return 0;
 }
 
@@ -607,7 +318,7 @@ void event_queue_drop(struct function *f)
 	for (e = TAILQ_FIRST(&ef->all); e; e = next) {
 		next = TAILQ_NEXT(e, all);
 		if (e->state == EVENT_WAITING)
-			event_heap_remove(&queue.waiting, e);
+			event_heap_remove(&event_queue.waiting, e);
 		else if (e->state == EVENT_READY)
 			TAILQ_REMOVE(&ef->ready, e, ready);
 		else
@@ -616,7 +327,7 @@ void event_queue_drop(struct function *f)
 			event_free(e);
 	}
 	ef->depth--;
-	function_update(ef);
+	event_function_update(ef);
 	function_release(ef);
 	function_put(f);
 }
@@ -626,45 +337,35 @@ void event_queue_drop(struct function *f)
 static void on_trimmed(struct event_op *op)
 {
 	free(op);
-	queue.trim = NULL;
+	event_queue.trim = NULL;
 }
 
 /** The queue is empty, and its file is large. */
 static void give_room_back(void)
 {
-	if (queue.stats.depth || queue.removed_bytes < TRIM_BYTES || queue.trim)
+	if (event_queue.stats.depth || event_queue.removed_bytes < TRIM_BYTES || event_queue.trim)
 		return;
-	queue.trim = calloc(1, sizeof(*queue.trim));
-	if (!queue.trim)
+	event_queue.trim = calloc(1, sizeof(*event_queue.trim));
+	if (!event_queue.trim)
 		return;
-	queue.removed_bytes = 0;
-	queue.trim->kind = EVENT_OP_TRIM;
-	queue.trim->done = on_trimmed;
-	event_writer_queue(queue.trim);
-}
-
-static void settle_again(void)
-{
-	struct event *e;
-
-	while ((e = TAILQ_FIRST(&queue.unsettled))) {
-		TAILQ_REMOVE(&queue.unsettled, e, ready);
-		event_writer_queue(e->op);
-	}
+	event_queue.removed_bytes = 0;
+	event_queue.trim->kind = EVENT_OP_TRIM;
+	event_queue.trim->done = on_trimmed;
+	event_writer_queue(event_queue.trim);
 }
 
 void event_queue_turn(uint64_t now_ns)
 {
 	struct event *e;
 
-	while ((e = event_heap_first(&queue.waiting)) && e->due_ns <= now_ns) {
-		event_heap_remove(&queue.waiting, e);
-		make_ready(e);
+	while ((e = event_heap_first(&event_queue.waiting)) && e->due_ns <= now_ns) {
+		event_heap_remove(&event_queue.waiting, e);
+		event_make_ready(e);
 	}
-	if (queue.blocked_ns <= now_ns) {
-		queue.blocked_ns = 0;
-		settle_again();
-		take_ready(now_ns);
+	if (event_queue.blocked_ns <= now_ns) {
+		event_queue.blocked_ns = 0;
+		event_settle_again();
+		event_take_ready(now_ns);
 	}
 	give_room_back();
 	event_writer_turn();
@@ -672,12 +373,12 @@ void event_queue_turn(uint64_t now_ns)
 
 uint64_t event_queue_next_ns(void)
 {
-	const struct event *first = event_heap_first(&queue.waiting);
+	const struct event *first = event_heap_first(&event_queue.waiting);
 	uint64_t next = first ? first->due_ns : UINT64_MAX;
 
-	if (queue.ready_left)
+	if (event_queue.ready_left)
 		return 0;
-	return queue.blocked_ns ? MIN(next, queue.blocked_ns) : next;
+	return event_queue.blocked_ns ? MIN(next, event_queue.blocked_ns) : next;
 }
 
 /* ---- start and end --------------------------------------------------------------------------- */
@@ -717,7 +418,7 @@ static int take_up(const struct event_row *row, void *arg)
 		drop_rows(row->function);
 		return 0;
 	}
-	ef = function_entry(f);
+	ef = event_function_get(f);
 	e = ef ? event_new(ef, row->qualifier, row->payload_bytes) : NULL;
 	if (!e)
 		return -ENOMEM;
@@ -728,7 +429,7 @@ static int take_up(const struct event_row *row, void *arg)
 	e->attempted = row->errors || row->setbacks;
 	e->accepted_ns = mono_of(t, row->accepted_ms);
 	e->due_ns = due_of(t, row->due_ms);
-	wait_until_due(e);
+	event_wait(e);
 	return 0;
 }
 
@@ -736,8 +437,8 @@ static int open_destination_dir(const char *dir)
 {
 	if (!*dir)
 		return 0;
-	queue.destination_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (queue.destination_fd >= 0)
+	event_queue.destination_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (event_queue.destination_fd >= 0)
 		return 0;
 	log_error("%s: %m: it is to hold files that are destinations of events: make it, or choose "
 		  "another with --destination-dir",
@@ -750,15 +451,15 @@ int event_queue_init(const struct event_queue_params *params)
 	struct times times = {.mono_ns = clock_mono_ns(), .real_ms = clock_real_ns() / 1000000};
 	int ret;
 
-	memset(&queue, 0, sizeof(queue));
-	queue.params = *params;
-	queue.params.path = NULL; /* the writer has it */
-	queue.destination_fd = -1;
-	TAILQ_INIT(&queue.unsettled);
-	TAILQ_INIT(&queue.active);
+	memset(&event_queue, 0, sizeof(event_queue));
+	event_queue.params = *params;
+	event_queue.params.path = NULL; /* the writer has it */
+	event_queue.destination_fd = -1;
+	TAILQ_INIT(&event_queue.unsettled);
+	TAILQ_INIT(&event_queue.active);
 	ret = open_destination_dir(params->destination_dir);
 	if (!ret)
-		ret = event_writer_init(params->path, queue.destination_fd);
+		ret = event_writer_init(params->path, event_queue.destination_fd);
 	if (!ret)
 		ret = event_writer_walk(take_up, &times);
 	if (ret)
@@ -766,14 +467,14 @@ int event_queue_init(const struct event_queue_params *params)
 	if (times.unknown)
 		log_warn("%s: %zu events of functions that do not exist are dropped", params->path,
 			 times.unknown);
-	if (queue.stats.depth)
-		log_info("%s: %zu events are taken up", params->path, queue.stats.depth);
+	if (event_queue.stats.depth)
+		log_info("%s: %zu events are taken up", params->path, event_queue.stats.depth);
 	return 0;
 }
 
 void event_queue_stop(void)
 {
-	queue.stopping = true;
+	event_queue.stopping = true;
 }
 
 /** Memory only; rows stay. */
@@ -794,17 +495,17 @@ static void forget_all(void)
 			free(ef);
 		}
 	}
-	event_heap_free(&queue.waiting);
+	event_heap_free(&event_queue.waiting);
 }
 
 void event_queue_finish(void)
 {
-	settle_again();
+	event_settle_again();
 	event_writer_finish();
 	forget_all();
-	if (queue.destination_fd >= 0)
-		close(queue.destination_fd);
-	queue.destination_fd = -1;
+	if (event_queue.destination_fd >= 0)
+		close(event_queue.destination_fd);
+	event_queue.destination_fd = -1;
 }
 
 /* ---- what there is --------------------------------------------------------------------------- */
@@ -813,7 +514,7 @@ int event_queue_check_destination(const char *text, const char **ret_why)
 {
 	struct event_target target;
 
-	return event_target_parse(text, queue.params.destination_dir, &target, ret_why);
+	return event_target_parse(text, event_queue.params.destination_dir, &target, ret_why);
 }
 
 struct event_function_stats event_function_stats(const struct function *f)
@@ -827,13 +528,13 @@ struct event_function_stats event_function_stats(const struct function *f)
 		.counts = ef->counts,
 		.depth = ef->depth,
 		.in_flight = ef->in_flight,
-		.oldest_age_ns = oldest ? age_ns(oldest, clock_mono_ns()) : 0,
+		.oldest_age_ns = oldest ? event_age_ns(oldest, clock_mono_ns()) : 0,
 	};
 }
 
 struct event_queue_stats event_queue_stats(void)
 {
-	struct event_queue_stats stats = queue.stats;
+	struct event_queue_stats stats = event_queue.stats;
 
 	for (const struct function *f = functions_first(); f; f = f->next) {
 		uint64_t age = event_function_stats(f).oldest_age_ns;

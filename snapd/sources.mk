@@ -23,7 +23,7 @@ snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
 # The queue of asynchronous invocations.
-snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_heap.c \
+snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_flight.c snapd/event_heap.c \
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c
 
 # snapctl: one file per subcommand
