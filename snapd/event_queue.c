@@ -383,10 +383,14 @@ uint64_t event_queue_next_ns(void)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-/** struct times - now, on both clocks. @unknown: events of functions that are not there */
+/**
+ * struct times - now, on both clocks.
+ * @unknown: events of functions that are not there; @dropped: the last such function
+ */
 struct times {
 	uint64_t mono_ns, real_ms;
 	size_t unknown;
+	char dropped[FUNCTION_NAME_MAX + 1];
 };
 
 /** Wall time of a row as monotonic time; a clock that was set back makes nothing younger than now.
@@ -415,7 +419,9 @@ static int take_up(const struct event_row *row, void *arg)
 
 	if (!f) {
 		t->unknown++;
-		drop_rows(row->function);
+		if (strcmp(t->dropped, row->function) != 0)
+			drop_rows(row->function);
+		snprintf(t->dropped, sizeof(t->dropped), "%s", row->function);
 		return 0;
 	}
 	ef = event_function_get(f);
