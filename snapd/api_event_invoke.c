@@ -7,6 +7,7 @@
 #include "common/util.h"
 #include "snapd/api_change.h"
 #include "snapd/api_page.h"
+#include "snapd/event_queue.h"
 
 static json_t *shown_json(const struct function *f, const struct event_invoke_config *c)
 {
@@ -43,11 +44,25 @@ static struct event_invoke_config *new_config(const char *qualifier)
 	return c;
 }
 
+/** May this snapd deliver there? */
+static int check_destination(const char *destination, struct field_error *e)
+{
+	const char *why;
+
+	if (event_queue_check_destination(destination, &why))
+		return field_refuse(e, "The destination %.100s is invalid: %s", destination, why);
+	return 0;
+}
+
 /** The body's fields, over what @c has; then it is the qualifier's. */
 static int set_fields(struct api_edit *edit, struct event_invoke_config *c)
 {
 	int err = event_invoke_config_parse(edit->body, c, &edit->error);
 
+	if (!err)
+		err = check_destination(c->on_success, &edit->error);
+	if (!err)
+		err = check_destination(c->on_failure, &edit->error);
 	c->modified_ns = clock_real_ns();
 	if (!err)
 		edit->reply = shown_json(edit->call->function, c);
