@@ -53,6 +53,8 @@ void api_function_update_configuration(const struct api_call *call);
 void api_function_update_code(const struct api_call *call);
 void api_function_delete(const struct api_call *call);
 void api_function_publish(const struct api_call *call);
+/** api_version_delete() - DeleteFunction with a qualifier. */
+void api_version_delete(const struct api_call *call);
 void api_function_list_versions(const struct api_call *call);
 void api_account_settings(struct http_request *r);
 void api_alias_create(const struct api_call *call);

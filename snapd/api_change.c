@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/util.h"
 #include "snapd/function_store.h"
+#include "snapd/scheduler.h"
 #include "snapd/worker.h"
 
 /**
- * struct api_change - one change. The worker reads @name and @text, and writes @err.
+ * struct api_change - one change. The worker reads @name, @text and @remove_version, and writes
+ * @err.
  * @call: its function is a reference
  * @control: the edited copy; without tags: there is none (yet)
  */
@@ -25,6 +28,7 @@ struct api_change {
 	struct function_control control;
 	char name[FUNCTION_NAME_MAX + 1];
 	char *text;
+	uint32_t remove_version;
 	int err;
 	struct api_change *next;
 };
@@ -56,6 +60,7 @@ static int prepare(struct api_change *c, struct field_error *e)
 	}
 	err = c->edit(&edit);
 	c->reply = edit.reply;
+	c->remove_version = edit.remove_version;
 	*e = edit.error;
 	if (err)
 		return err;
@@ -76,6 +81,20 @@ static void write_run(struct work *work)
 	struct api_change *c = container_of(work, struct api_change, work);
 
 	c->err = store_update_control(c->name, c->text);
+	if (!c->err && c->remove_version)
+		c->err = store_version_remove(c->name, c->remove_version);
+}
+
+/** No invocation finds it any more; those that it has are answered. */
+static void retire_version(struct function *f, uint32_t number)
+{
+	struct version *v = number ? function_version(f, number) : NULL;
+
+	if (!v)
+		return;
+	log_info("function %s: version %u deleted", f->name, number);
+	function_retire_version(f, v);
+	scheduler_retire_instances(v);
 }
 
 static void write_done(struct work *work)
@@ -90,6 +109,7 @@ static void write_done(struct work *work)
 	} else {
 		f->control = c->control;
 		c->control = old;
+		retire_version(f, c->remove_version);
 		if (c->reply)
 			http_reply_json(c->call.http, c->status, json_incref(c->reply));
 		else

@@ -16,6 +16,7 @@
  * @body: of the request, an object
  * @control: the copy to be edited
  * @error: filled in when it refuses
+ * @remove_version: for it to set: a version that goes with this change; 0: none
  * @reply: for it to set, a new reference; NULL: an empty reply
  */
 struct api_edit {
@@ -23,6 +24,7 @@ struct api_edit {
 	const json_t *body;
 	struct function_control *control;
 	struct field_error error;
+	uint32_t remove_version;
 	json_t *reply;
 };
 

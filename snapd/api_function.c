@@ -10,8 +10,8 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/api.h"
+#include "snapd/api_change.h"
 #include "snapd/api_code.h"
-#include "snapd/base64.h"
 #include "snapd/event_queue.h"
 #include "snapd/function_store.h"
 #include "snapd/publish.h"
@@ -22,7 +22,7 @@
 /**
  * struct store_job - one change of the store, done by the worker.
  * @function: created, or a reference to the one that is changed
- * @settings: for a change: what it will have
+ * @settings, @revision: for a change: what it will have
  * @has_code: @code comes with it
  * @dry_run: code is unpacked, and forgotten again
  */
@@ -32,7 +32,8 @@ struct store_job {
 	struct function *function;
 	struct function_settings settings;
 	char name[FUNCTION_NAME_MAX + 1];
-	char *settings_text;
+	char revision[UUID_CHARS + 1];
+	char *settings_text, *control_text;
 	struct store_code code;
 	bool has_code, dry_run, publish;
 	int err;
@@ -42,6 +43,7 @@ static void store_job_free(struct store_job *job)
 {
 	json_decref(job->settings.env);
 	free(job->settings_text);
+	free(job->control_text);
 	code_source_free(&job->code.source);
 	free(job);
 }
@@ -98,7 +100,7 @@ static void create_run(struct work *work)
 {
 	struct store_job *job = container_of(work, struct store_job, work);
 
-	job->err = store_create(job->name, job->settings_text, &job->code);
+	job->err = store_create(job->name, job->settings_text, job->control_text, &job->code);
 }
 
 static void create_done(struct work *work)
@@ -124,28 +126,31 @@ static void create_done(struct work *work)
 	store_job_free(job);
 }
 
-/** @code is moved. */
+/** @code and @settings are moved. */
 static void start_create(struct http_request *r, const char *name, struct code_source *code,
-			 const struct function_settings *settings, bool publish)
+			 struct function_settings *settings, const json_t *root)
 {
 	struct store_job *job = calloc(1, sizeof(*job));
 	struct function *f = function_new(name);
+	json_t *tags = json_object_get(root, "Tags");
 
-	if (f)
+	if (f) {
 		f->latest.settings = *settings;
-	else
-		json_decref(settings->env);
+		settings->env = NULL;
+		json_object_update(f->control.tags, tags);
+	}
 	if (job && f) {
 		job->work = (struct work){.run = create_run, .done = create_done};
 		job->request = r;
 		job->function = f;
 		snprintf(job->name, sizeof(job->name), "%s", name);
 		job->settings_text = store_settings_text(&f->latest);
+		job->control_text = function_control_text(&f->control);
 		job->code.source = *code;
 		*code = (struct code_source){.path = NULL};
-		job->publish = publish;
+		job->publish = json_is_true(json_object_get(root, "Publish"));
 	}
-	if (job && job->settings_text) {
+	if (job && job->settings_text && job->control_text) {
 		worker_queue(&job->work);
 		return;
 	}
@@ -155,33 +160,43 @@ static void start_create(struct http_request *r, const char *name, struct code_s
 		store_job_free(job);
 }
 
+/** What is wrong with all but the code. @settings: free them, whatever is returned */
+static int parse_create(const json_t *root, struct function_ref *ref,
+			struct function_settings *settings, struct field_error *e)
+{
+	char name[FUNCTION_NAME_ARN_MAX + 1] = "";
+	json_t *tags = NULL;
+	int err = field_string(root, "FunctionName", 1, name, sizeof(name), e);
+
+	if (!err && (function_ref_parse(name, strlen(name), ref) || *ref->qualifier))
+		return field_refuse_value(e, "FunctionName", name,
+					  "Member must be 1 to 64 letters, digits, - and _");
+	if (!err && functions_find(ref->name))
+		return field_refuse_as(e, 409, "ResourceConflictException",
+				       "Function already exist: %s", ref->name);
+	if (!err)
+		err = function_settings_parse(root, settings, e);
+	if (!err && scheduler_ram_class(settings) < 0)
+		return field_refuse(e, "MemorySize and EphemeralStorage.Size together: too large");
+	if (!err)
+		err = field_object(root, "Tags", &tags, e);
+	return err ? err : tags_check(tags, e);
+}
+
 static void create_from(struct http_request *r, struct function *none, json_t *root)
 {
+	struct function_settings settings = {.env = NULL};
 	struct code_source code = {.path = NULL};
-	struct function_settings settings;
+	struct function_ref ref;
 	struct field_error e;
-	const char *name;
 
 	(void)none;
-	name = json_string_value(json_object_get(root, "FunctionName"));
-	if (!name || !function_name_ok(name))
-		http_reply_error(r, 400, "InvalidParameterValueException",
-				 "FunctionName: 1 to 64 letters, digits, - and _");
-	else if (functions_find(name))
-		http_reply_error(r, 409, "ResourceConflictException", "Function already exist: %s",
-				 name);
-	else if (function_settings_parse(root, &settings, &e))
+	if (parse_create(root, &ref, &settings, &e) ||
+	    api_code_parse(json_object_get(root, "Code"), &code, &e))
 		api_refuse(r, &e);
-	else if (scheduler_ram_class(&settings) < 0)
-		http_reply_error(r, 400, "InvalidParameterValueException",
-				 "MemorySize and EphemeralStorage.Size together: too large");
-	else if (api_code_parse(json_object_get(root, "Code"), &code, &e)) {
-		api_refuse(r, &e);
-		function_settings_free(&settings);
-	} else {
-		start_create(r, name, &code, &settings,
-			     json_is_true(json_object_get(root, "Publish")));
-	}
+	else
+		start_create(r, ref.name, &code, &settings, root);
+	function_settings_free(&settings);
 	code_source_free(&code);
 	json_decref(root);
 }
@@ -212,6 +227,7 @@ static void take_update(struct store_job *job, struct version *v)
 	v->settings = job->settings;
 	job->settings.env = NULL;
 	v->modified_ns = clock_real_ns();
+	memcpy(v->revision, job->revision, sizeof(v->revision));
 	version_close_dirs(v);
 	shell_pool_want_class(scheduler_ram_class(&v->settings));
 }
@@ -229,6 +245,7 @@ static void update_done(struct work *work)
 	struct store_job *job = container_of(work, struct store_job, work);
 	struct function *f = job->function;
 
+	f->latest.updating = false;
 	if (job->err) {
 		reply_store_error(job->request, job);
 	} else if (job->dry_run) {
@@ -256,9 +273,9 @@ static json_t *merge_settings(const struct function_settings *old, const json_t 
 	return all;
 }
 
-/** @code: moved; NULL: it stays. @root: the request */
+/** @settings, @code: moved; @code NULL: it stays. @root: the request */
 static void start_update(struct http_request *r, struct function *f,
-			 const struct function_settings *settings, struct code_source *code,
+			 struct function_settings *settings, struct code_source *code,
 			 const json_t *root)
 {
 	struct store_job *job = calloc(1, sizeof(*job));
@@ -266,12 +283,15 @@ static void start_update(struct http_request *r, struct function *f,
 
 	changed.settings = *settings;
 	changed.modified_ns = clock_real_ns();
+	uuid_make(changed.revision);
 	if (job) {
 		job->work = (struct work){.run = update_run, .done = update_done};
 		job->request = r;
 		job->settings = *settings;
+		settings->env = NULL;
 		snprintf(job->name, sizeof(job->name), "%s", f->name);
 		job->settings_text = store_settings_text(&changed);
+		memcpy(job->revision, changed.revision, sizeof(job->revision));
 		job->has_code = code;
 		if (code) {
 			job->code.source = *code;
@@ -282,6 +302,7 @@ static void start_update(struct http_request *r, struct function *f,
 	}
 	if (job && job->settings_text) {
 		job->function = function_get(f);
+		f->latest.updating = true;
 		worker_queue(&job->work);
 		return;
 	}
@@ -290,15 +311,30 @@ static void start_update(struct http_request *r, struct function *f,
 		store_job_free(job);
 }
 
+/** One change of $LATEST at a time, and none of what has changed since the caller looked. */
+static int refuse_now(const struct function *f, const json_t *root, struct field_error *e)
+{
+	char arn[FUNCTION_NAME_ARN_MAX + 1];
+
+	if (f->latest.updating)
+		return field_refuse_as(e, 409, "ResourceConflictException",
+				       "The operation cannot be performed at this time. An update "
+				       "is in progress for resource: %s",
+				       function_arn(f->name, NULL, arn));
+	return api_edit_revision(root, f->latest.revision, e);
+}
+
 /** @settings: taken over. @code, @root: as for start_update() */
 static void update(struct http_request *r, struct function *f, json_t *settings,
 		   struct code_source *code, const json_t *root)
 {
-	struct function_settings parsed;
+	struct function_settings parsed = {.env = NULL};
 	struct field_error e;
 
 	if (!settings)
 		api_no_memory(r);
+	else if (refuse_now(f, root, &e))
+		api_refuse(r, &e);
 	else if (function_settings_parse(settings, &parsed, &e))
 		api_refuse(r, &e);
 	else if (scheduler_ram_class(&parsed) < 0)
@@ -306,6 +342,7 @@ static void update(struct http_request *r, struct function *f, json_t *settings,
 				 "MemorySize and EphemeralStorage.Size: too large");
 	else
 		start_update(r, f, &parsed, code, root);
+	function_settings_free(&parsed);
 	json_decref(settings);
 }
 
@@ -363,6 +400,10 @@ void api_function_delete(const struct api_call *call)
 	struct function *f = call->function;
 	struct store_job *job;
 
+	if (*call->qualifier) {
+		api_version_delete(call);
+		return;
+	}
 	if (f->busy_publishing) {
 		http_reply_error(r, 409, "ResourceConflictException",
 				 "%s is being published; try again when that is over", f->name);
@@ -383,51 +424,4 @@ void api_function_delete(const struct api_call *call)
 	scheduler_end_instances(f);
 	function_put(f);
 	worker_queue(&job->work);
-}
-
-/* ---- publish --------------------------------------------------------------------------------- */
-
-/** The event to train with: header X-Quickthaw-Train (base64), or TrainingPayload in the body. */
-static int parse_training(struct http_request *r, char **ret, size_t *ret_n)
-{
-	const char *header = http_header(r, "X-Quickthaw-Train");
-	json_t *root, *event;
-
-	*ret = NULL;
-	*ret_n = 0;
-	if (header && base64_decode(header, ret, ret_n)) {
-		http_reply_error(r, 400, "InvalidParameterValueException",
-				 "X-Quickthaw-Train: not base64");
-		return -EINVAL;
-	}
-	root = api_body(r);
-	if (!root) {
-		free(*ret);
-		return -EINVAL;
-	}
-	event = json_object_get(root, "TrainingPayload");
-	if (event && !*ret) {
-		*ret = json_dumps(event, JSON_COMPACT | JSON_ENCODE_ANY);
-		*ret_n = *ret ? strlen(*ret) : 0;
-	}
-	json_decref(root);
-	return 0;
-}
-
-void api_function_publish(const struct api_call *call)
-{
-	struct http_request *r = call->http;
-	struct function *f = call->function;
-	size_t train_bytes;
-	char *train;
-	int ret;
-
-	if (parse_training(r, &train, &train_bytes))
-		return;
-	ret = publish_start(f, train, train_bytes, on_published, r);
-	if (ret == -EBUSY)
-		http_reply_error(r, 409, "ResourceConflictException",
-				 "%s is being published already", f->name);
-	else if (ret)
-		api_no_memory(r);
 }

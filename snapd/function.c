@@ -76,9 +76,25 @@ struct function *function_get(struct function *f)
 	return f;
 }
 
+/** All that uses a version of a function has a reference to the function. */
+static void free_retired(struct function *f)
+{
+	struct version *v;
+
+	while ((v = f->retired)) {
+		f->retired = v->next;
+		version_release(v);
+		free(v);
+	}
+}
+
 void function_put(struct function *f)
 {
-	if (!f || --f->refs)
+	if (!f)
+		return;
+	if (--f->refs <= 1)
+		free_retired(f);
+	if (f->refs)
 		return;
 	while (f->versions)
 		function_remove_version(f, f->versions);
@@ -107,7 +123,7 @@ struct version *function_add_version(struct function *f, uint32_t number)
 	return v;
 }
 
-void function_remove_version(struct function *f, struct version *v)
+static void unlink_version(struct function *f, struct version *v)
 {
 	struct version **at = &f->versions;
 
@@ -115,8 +131,22 @@ void function_remove_version(struct function *f, struct version *v)
 		at = &(*at)->next;
 	if (*at)
 		*at = v->next;
+}
+
+void function_remove_version(struct function *f, struct version *v)
+{
+	unlink_version(f, v);
 	version_release(v);
 	free(v);
+}
+
+void function_retire_version(struct function *f, struct version *v)
+{
+	unlink_version(f, v);
+	v->state = VERSION_FAILED;
+	snprintf(v->reason, sizeof(v->reason), "it was deleted");
+	v->next = f->retired;
+	f->retired = v;
 }
 
 struct version *function_version(struct function *f, uint32_t number)

@@ -116,7 +116,7 @@ struct version {
  * @refs: the store's, and one per instance, invocation and job that uses it or a version of it
  * @last_number: the highest version number that was given out
  * @changes: of control: the first is being written, the others wait for it (api_change.h)
- * @versions: published ones, newest first
+ * @versions: published ones, newest first; @retired: deleted ones that something may still use
  * @busy_publishing: one publish at a time
  */
 struct function {
@@ -129,7 +129,7 @@ struct function {
 	struct function_load load;
 	struct api_change *changes;
 	struct version latest;
-	struct version *versions;
+	struct version *versions, *retired;
 	struct log_ring *log;
 	struct event_function *events;
 	struct function *next;
@@ -144,6 +144,10 @@ void function_put(struct function *f);
 struct version *function_add_version(struct function *f, uint32_t number);
 /** function_remove_version() - forget a version that nothing uses. */
 void function_remove_version(struct function *f, struct version *v);
+
+/** function_retire_version() - a version is deleted: it is not found any more, and goes when
+ * nothing uses it. */
+void function_retire_version(struct function *f, struct version *v);
 
 /** function_version() - by number; 0: $LATEST. NULL: there is none. */
 struct version *function_version(struct function *f, uint32_t number);

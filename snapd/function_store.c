@@ -289,12 +289,16 @@ int store_load(void)
 
 /* ---- functions ------------------------------------------------------------------------------- */
 
-static int fill_function(int dirfd, const char *settings_text, struct store_code *code)
+static int fill_function(int dirfd, const char *settings_text, const char *control_text,
+			 struct store_code *code)
 {
 	int ret = code_stage(dirfd, STORE_PACKAGE_NAME, &code->source, &code->info, &code->error);
 
 	if (!ret && mkdirat(dirfd, "versions", 0700))
 		ret = -errno;
+	if (!ret && control_text)
+		ret = write_file_atomic(dirfd, STORE_CONTROL_NAME, control_text,
+					strlen(control_text), 0600);
 	if (!ret)
 		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
 					0600);
@@ -303,7 +307,8 @@ static int fill_function(int dirfd, const char *settings_text, struct store_code
 	return ret;
 }
 
-int store_create(const char *name, const char *settings_text, struct store_code *code)
+int store_create(const char *name, const char *settings_text, const char *control_text,
+		 struct store_code *code)
 {
 	CLEANUP_FD int dirfd = -1;
 	char tmp[FUNCTION_NAME_MAX + 8];
@@ -316,7 +321,7 @@ int store_create(const char *name, const char *settings_text, struct store_code 
 	if (mkdirat(store.dirfd, tmp, 0700))
 		return -errno;
 	dirfd = openat(store.dirfd, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ret = dirfd < 0 ? -errno : fill_function(dirfd, settings_text, code);
+	ret = dirfd < 0 ? -errno : fill_function(dirfd, settings_text, control_text, code);
 	if (!ret && renameat2(store.dirfd, tmp, store.dirfd, name, RENAME_NOREPLACE))
 		ret = -errno;
 	if (!ret && fsync(store.dirfd))

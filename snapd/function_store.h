@@ -50,8 +50,10 @@ struct store_code {
 	struct code_error error;
 };
 
-/** store_create() - write a new function. Return: -EEXIST when there is one of that name. */
-int store_create(const char *name, const char *settings_text, struct store_code *code);
+/** store_create() - write a new function. @control_text: function_control_text(), or NULL: nothing
+ * set. Return: -EEXIST when there is one of that name. */
+int store_create(const char *name, const char *settings_text, const char *control_text,
+		 struct store_code *code);
 /** store_update() - replace settings and, unless @code is NULL, the code of $LATEST. */
 int store_update(const char *name, const char *settings_text, struct store_code *code);
 /** store_try() - unpack code, and forget it again: DryRun. */

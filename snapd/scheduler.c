@@ -585,3 +585,17 @@ void scheduler_end_instances(const struct function *f)
 	}
 	scheduler_pump();
 }
+
+void scheduler_retire_instances(const struct version *v)
+{
+	for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
+		struct instance *inst = session_instance(i);
+
+		if (inst->version != v || inst->state == INSTANCE_FREE)
+			continue;
+		inst->single_use = true;
+		if (inst->state == INSTANCE_IDLE)
+			session_stop(inst);
+	}
+	scheduler_pump();
+}

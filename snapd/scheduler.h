@@ -125,6 +125,9 @@ bool scheduler_is_busy(uint64_t now_ns);
 /** scheduler_end_instances() - of one function: it is being deleted. */
 void scheduler_end_instances(const struct function *f);
 
+/** scheduler_retire_instances() - of a version that is deleted: each ends after its answer. */
+void scheduler_retire_instances(const struct version *v);
+
 /** scheduler_instance_bytes() - what one more instance of @v is expected to take for itself. */
 uint64_t scheduler_instance_bytes(const struct version *v);
 /** scheduler_learn_memory() - the guest of @inst has been seen to use so much. */

@@ -10,7 +10,7 @@ snapd_SRCS += snapd/api_metrics.c snapd/failure_log.c snapd/metrics.c snapd/read
 # What the Lambda API keeps of a function, and its operations.
 snapd_SRCS += snapd/api_alias.c snapd/api_change.c snapd/api_concurrency.c \
 	snapd/api_event_invoke.c snapd/api_function_read.c snapd/api_operation.c \
-	snapd/api_page.c snapd/api_tag.c snapd/api_url.c
+	snapd/api_page.c snapd/api_tag.c snapd/api_url.c snapd/api_version.c
 snapd_SRCS += snapd/alias.c snapd/event_invoke_config.c snapd/field.c snapd/function_control.c \
 	snapd/function_name.c snapd/function_settings.c snapd/provisioned_config.c \
 	snapd/qualified.c snapd/url_config.c snapd/uuid.c

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* list.c - snapctl list: functions, or the versions of one */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "snapd/snapctl/snapctl.h"
 
@@ -24,11 +25,47 @@ static void print_table(const json_t *rows)
 		json_text(row, "State"));
 }
 
+/** The lists of all pages in one, a new reference; NULL after an error message. */
+static json_t *all_pages(struct snapctl *s, const char *path, const char *name)
+{
+	json_t *rows = json_array();
+	char marker[256] = "", page[600];
+
+	for (;;) {
+		json_t *root = NULL;
+		bool more;
+
+		snprintf(page, sizeof(page), "%s%s%s", path, *marker ? "?Marker=" : "", marker);
+		if (snapctl_call(s, NULL, "GET", page, NULL, 0, NULL))
+			root = snapctl_reply_json(s);
+		if (!root || json_array_extend(rows, json_object_get(root, name))) {
+			json_decref(root);
+			json_decref(rows);
+			return NULL;
+		}
+		/* A marker is a name and a number: nothing to be escaped. */
+		more = json_object_get(root, "NextMarker");
+		snprintf(marker, sizeof(marker), "%s", json_text(root, "NextMarker"));
+		json_decref(root);
+		if (!more)
+			return rows;
+	}
+}
+
+static void print_json(json_t *rows, const char *name)
+{
+	json_t *root = json_pack("{s:O}", name, rows);
+	char *text = json_dumps(root, JSON_COMPACT);
+
+	printf("%s\n", text ? text : "");
+	free(text);
+	json_decref(root);
+}
+
 static int run(struct snapctl *s, int argc, char **argv)
 {
-	const json_t *rows;
 	char path[256];
-	json_t *root;
+	json_t *rows;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
@@ -39,21 +76,16 @@ static int run(struct snapctl *s, int argc, char **argv)
 		snprintf(path, sizeof(path), API_FUNCTIONS "/%s/versions", argv[optind]);
 	else
 		snprintf(path, sizeof(path), API_FUNCTIONS);
-	if (!snapctl_call(s, NULL, "GET", path, NULL, 0, NULL))
+	rows = all_pages(s, path, argc > optind ? "Versions" : "Functions");
+	if (!rows)
 		return 1;
-	if (s->json) {
-		printf("%s\n", s->reply.body);
-		return 0;
-	}
-	root = snapctl_reply_json(s);
-	if (!root)
-		return 1;
-	rows = json_object_get(root, argc > optind ? "Versions" : "Functions");
-	if (!json_array_size(rows))
+	if (s->json)
+		print_json(rows, argc > optind ? "Versions" : "Functions");
+	else if (!json_array_size(rows))
 		printf("nothing is deployed yet: snapctl deploy NAME --dir DIR\n");
 	else
 		print_table(rows);
-	json_decref(root);
+	json_decref(rows);
 	return 0;
 }
 

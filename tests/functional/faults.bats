@@ -313,7 +313,7 @@ leave_room() {
 	local delay jobs
 	for delay in 0 0.02 0.05 0.08 0.11 0.14 0.18 0.25; do
 		jobs=
-		http POST "$FUNCTIONS/hello/versions" >/dev/null 2>&1 3>&- &
+		http POST "$FUNCTIONS/hello/versions" --data '{"EvenIfUnchanged": true}' >/dev/null 2>&1 3>&- &
 		jobs+=" $!"
 		http POST "$FUNCTIONS/hello/invocations" --data '{}' \
 			--header "X-Quickthaw-Start: cold" >/dev/null 2>&1 3>&- &
@@ -340,7 +340,7 @@ leave_room() {
 	local delay jobs pids
 	for delay in 0 0.03 0.06 0.09 0.12 0.16 0.22; do
 		jobs=
-		http POST "$FUNCTIONS/hello/versions" --output "$BATS_TEST_TMPDIR/published" 3>&- &
+		http POST "$FUNCTIONS/hello/versions" --data '{"EvenIfUnchanged": true}' --output "$BATS_TEST_TMPDIR/published" 3>&- &
 		jobs+=" $!"
 		http POST "$FUNCTIONS/hello/invocations" --data '{}' \
 			--header "X-Quickthaw-Start: cold" --output /dev/null 3>&- &

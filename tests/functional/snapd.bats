@@ -376,7 +376,9 @@ hidden_dev() {
 	invoke hello --data '{"name": "again"}'
 	assert_equal "$(header X-Quickthaw-Start)" cold-restore
 	assert_output_has '"hello": "again"'
-	publish hello
+	publish hello # nothing has changed: as with Lambda, that is version 1
+	assert_output_has '"Version":"1"'
+	publish hello '{"EvenIfUnchanged": true}'
 	assert_output_has '"Version":"2"'
 }
 
@@ -384,7 +386,7 @@ hidden_dev() {
 	start_snapd
 	hello
 	publish hello
-	http POST "$FUNCTIONS/hello/versions" >/dev/null 2>&1 3>&- &
+	http POST "$FUNCTIONS/hello/versions" --data '{"EvenIfUnchanged": true}' >/dev/null 2>&1 3>&- &
 	http POST "$FUNCTIONS/hello/invocations" --data '{}' >/dev/null 2>&1 3>&- &
 	sleep 0.1
 	pids=$(vmm_pids)
@@ -468,7 +470,7 @@ with open(sys.argv[1], "r+b") as file:
 	start_snapd
 	hello
 	publish hello
-	run http POST "$FUNCTIONS/hello/versions" --include
+	run http POST "$FUNCTIONS/hello/versions" --include --data '{"EvenIfUnchanged": true}'
 	assert_output_has "500" "No space left"
 	run find "$SNAPD_DIR/state" -name '.*tmp*' -o -path '*/versions/2'
 	assert_equal "$output" ""

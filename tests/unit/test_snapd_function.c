@@ -500,7 +500,7 @@ static void test_everything_survives_a_crash(void **state)
 	memcpy(revision, f->latest.revision, sizeof(revision));
 	settings = store_settings_text(&f->latest);
 	code.source.path = strdup(path_of("code"));
-	assert_int_equal(store_create("kept", settings, &code), 0);
+	assert_int_equal(store_create("kept", settings, NULL, &code), 0);
 	assert_int_equal(strlen(code.info.sha256), CODE_SHA256_CHARS);
 	code_source_free(&code.source);
 	function_put(f);

@@ -317,7 +317,7 @@ static void forget_all(void)
 static int create(const char *name, const char *settings, const char *path)
 {
 	struct store_code code = {.source = {.kind = CODE_DIRECTORY, .path = strdup(path)}};
-	int ret = store_create(name, settings, &code);
+	int ret = store_create(name, settings, NULL, &code);
 
 	code_source_free(&code.source);
 	return ret;
