@@ -8,8 +8,12 @@
 #include <sys/resource.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/util.h"
 #include "common/version.h"
 #include "snapd/api.h"
+#include "snapd/budget.h"
+#include "snapd/event_queue.h"
 #include "snapd/metrics.h"
 #include "snapd/page_in.h"
 #include "snapd/readiness.h"
@@ -70,6 +74,53 @@ static void write_templates(FILE *to)
 	write_gauge(to, "quickthaw_versions", "Published versions of all functions.", versions);
 }
 
+static void write_budget(FILE *to)
+{
+	struct budget_view view = budget_view();
+
+	write_gauge(to, "quickthaw_memory_budget_bytes",
+		    "What instances, shells and templates may take together.", view.limit_bytes);
+	write_gauge(to, "quickthaw_memory_used_bytes", "What they are counted for.",
+		    view.used_bytes);
+	if (view.available_bytes != UINT64_MAX)
+		write_gauge(to, "quickthaw_memory_available_bytes",
+			    "What this host had left when snapd looked last.",
+			    view.available_bytes);
+}
+
+static void write_events(FILE *to)
+{
+	static const char name[] = "quickthaw_events_total";
+	struct event_queue_stats s = event_queue_stats();
+	const struct {
+		const char *labels;
+		uint64_t value;
+	} counts[] = {
+		{"accepted", s.counts.accepted},      {"refused", s.refused},
+		{"succeeded", s.counts.succeeded},    {"retried", s.counts.retried},
+		{"exhausted", s.counts.exhausted},    {"expired", s.counts.expired},
+		{"undelivered", s.delivery_failures}, {"lost", s.counts.lost},
+	};
+
+	metrics_write_head(
+		to, name, "counter",
+		"Asynchronous invocations: accepted or refused for want of room; then "
+		"succeeded, retried, given up (exhausted, expired); records that did not "
+		"reach their destination (undelivered); in a damaged part of the database "
+		"(lost).");
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
+		fprintf(to, "%s{what=\"%s\"} %" PRIu64 "\n", name, counts[i].labels,
+			counts[i].value);
+	write_gauge(to, "quickthaw_event_queue_depth", "Events accepted that are not over.",
+		    s.depth);
+	write_gauge(to, "quickthaw_event_queue_bytes", "Their payloads.", s.bytes);
+	write_gauge(to, "quickthaw_events_under_way", "Events that are being run.", s.in_flight);
+	metrics_write_head(to, "quickthaw_event_queue_age_seconds", "gauge",
+			   "Since the oldest of them was accepted; 0 when there is none.");
+	fprintf(to, "quickthaw_event_queue_age_seconds %.3f\n",
+		(double)s.oldest_age_ns / NSEC_PER_SEC);
+}
+
 /** Names that every Prometheus exporter uses. */
 static void write_process(FILE *to)
 {
@@ -97,6 +148,8 @@ void api_metrics_write(FILE *to)
 	write_process(to);
 	write_instances(to);
 	write_templates(to);
+	write_budget(to);
+	write_events(to);
 	write_gauge(to, "quickthaw_invocations_under_way",
 		    "Invocations that have arrived and are not answered.",
 		    scheduler_stats.under_way);

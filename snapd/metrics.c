@@ -134,6 +134,7 @@ static const struct series counters[] = {
 	[METRIC_THROTTLES_RESERVED] = {&throttles, "limit=\"reserved-concurrency\""},
 	[METRIC_THROTTLES_ACCOUNT] = {&throttles, "limit=\"account-concurrency\""},
 	[METRIC_THROTTLES_QUEUE] = {&throttles, "limit=\"queue\""},
+	[METRIC_THROTTLES_OVERLOAD] = {&throttles, "limit=\"overload\""},
 };
 static_assert(ARRAY_SIZE(counters) == METRIC_COUNTER_COUNT, "a line for each counter");
 static_assert(METRIC_ERRORS_SERVICE - METRIC_ERRORS_HANDLER ==

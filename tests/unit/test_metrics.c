@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/util.h"
 #include "snapd/api.h"
+#include "snapd/budget.h"
 #include "snapd/metrics.h"
 
 #define MS(n) ((uint64_t)(n)*1000000)
@@ -175,6 +176,51 @@ static void test_promtool_finds_nothing(void **state)
 	assert_int_equal(pclose(promtool), 0);
 }
 
+/** Every figure that @text names is in @metrics. Return: how many names there were. */
+static int check_names(const char *text, const char *metrics)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
+	static const char *const prefixes[] = {"quickthaw_", "process_"};
+	int names = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+		for (const char *at = strstr(text, prefixes[i]); at; at = strstr(at, prefixes[i])) {
+			char name[128], head[128];
+			size_t n = strspn(at, letters);
+
+			assert_true(n < sizeof(name) - 16);
+			snprintf(name, sizeof(name), "\n%.*s", (int)n, at);
+			/* A figure by version has no line where there is no version. */
+			snprintf(head, sizeof(head), "\n# HELP %.*s ", (int)n, at);
+			if (!strstr(metrics, name) && !strstr(metrics, head))
+				fail_msg("there is no figure %.*s", (int)n, at);
+			at += n;
+			names++;
+		}
+	return names;
+}
+
+/** The examples ask for nothing that does not exist. */
+static void test_examples_name_what_there_is(void **state)
+{
+	static const char *const paths[] = {"examples/grafana-dashboard.json",
+					    "examples/prometheus-alerts.yml"};
+	CLEANUP_FREE char *metrics = NULL;
+
+	(void)state;
+	budget_init(0, 1);
+	budget_sample();
+	metrics = page();
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		CLEANUP_FREE char *text = calloc(1, 1 << 20);
+		CLEANUP_FILE FILE *f = fopen(paths[i], "re");
+
+		assert_non_null(f);
+		assert_in_range(fread(text, 1, (1 << 20) - 1, f), 1, (1 << 20) - 2);
+		assert_true(check_names(text, metrics) > 8);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_buckets),
 		cmocka_unit_test(test_replies_by_status),
 		cmocka_unit_test(test_promtool_finds_nothing),
+		cmocka_unit_test(test_examples_name_what_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
