@@ -27,7 +27,7 @@ struct api_call {
 
 /** api_route() - an http_router: find the handler of a request. */
 void api_route(struct http_request *r);
-/** api_body_max() - for http_limit_bodies(). */
+/** api_body_max() - for struct http_params. */
 size_t api_body_max(const char *method, const char *path);
 
 /** api_body() - the body as a JSON object (an empty one is {}); replies and returns NULL when it is

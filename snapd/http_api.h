@@ -7,32 +7,50 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-#define HTTP_BODY_MAX	(6u << 20) /* Lambda's limit of a synchronous payload */
-#define HTTP_UPLOAD_MAX 69905067u  /* of a request with a zip of 50 MiB by value, as Lambda has it \
-				    */
-#define HTTP_UPLOADS_MAX 4u	   /* bodies over HTTP_BODY_MAX in memory at once */
+#define HTTP_BODY_MAX (6u << 20) /* Lambda's limit of a synchronous payload */
+#define HTTP_UPLOAD_MAX                                                                            \
+	69905067u	    /* of a request with a zip of 50 MiB by value, as Lambda has it        \
+			     */
+#define HTTP_UPLOADS_MAX 4u /* bodies over HTTP_BODY_MAX in memory at once */
+#define HTTP_BODIES_MAX	 (1u << 30) /* bytes of all bodies */
+
+enum { HTTP_CONNECTIONS_SPARE = 64 };
 
 struct MHD_Connection;
 struct MHD_Response;
+struct http_auth;
+struct http_door;
+struct http_connection;
+struct access_keys;
 
 /**
  * struct http_request - one request, complete with its body.
  * @body: NUL-terminated, NULL when there is none; malloc'ed, may be taken (set it to NULL)
  * @body_max: what it may be long, by its route
  * @too_large: the body was longer than that and is not here
- * @too_many: it is not here, because HTTP_UPLOADS_MAX others of that size are
+ * @too_many: it is not here, because HTTP_UPLOADS_MAX others of that size are, or HTTP_BODIES_MAX
+ * @uri: path and query as they were on the wire; NULL on a unix socket
+ * @rights: bits of enum access_right: what who sent it may do
  */
 struct http_request {
 	struct MHD_Connection *connection;
+	struct http_door *door;
+	struct http_connection *client;
+	struct http_auth *auth;
+	char *uri;
 	const char *method;
+	unsigned rights;
 	char path[512];
 	char *body;
 	size_t body_bytes, body_size, body_max;
 	bool too_large, too_many;
-	bool upload; /* counts as one of HTTP_UPLOADS_MAX */
+	bool upload;	     /* counts as one of HTTP_UPLOADS_MAX */
+	size_t body_counted; /* bytes of HTTP_BODIES_MAX */
 	bool routed, suspended;
 	unsigned status;
+	size_t reply_bytes;
 	struct MHD_Response *response;
 };
 
@@ -40,12 +58,47 @@ struct http_request {
 typedef void (*http_router)(struct http_request *r);
 
 /**
- * http_init() - serve on a unix socket.
- * Removes a socket that nobody listens on. Return: 0, -EADDRINUSE (somebody does) or -errno.
+ * struct http_params - limits of the server.
+ * @connections_max: at each listening socket
+ * @peer_connections_max: of one address, over TCP
+ * @client_timeout_s: what a client may take to send a header, to begin with a body, and to begin to
+ *	read a reply
+ * @client_rate_bytes: a second, at least: slower bodies and readers are cut off
+ * @body_max: how long a body may be, by method and path; NULL: HTTP_BODY_MAX
+ * @unsigned_status: reading the service's state needs no signature
  */
-int http_init(const char *socket_path, http_router router);
-/** http_limit_bodies() - how long a body may be, by method and path; without it HTTP_BODY_MAX. */
-void http_limit_bodies(size_t (*body_max)(const char *method, const char *path));
+struct http_params {
+	unsigned connections_max, peer_connections_max;
+	unsigned client_timeout_s, client_rate_bytes;
+	size_t (*body_max)(const char *method, const char *path);
+	bool unsigned_status;
+};
+
+/** http_init() - before anything is served. */
+void http_init(const struct http_params *params);
+/**
+ * http_listen_unix() - serve on a unix socket; who may write to it may do everything.
+ * Removes a socket that nobody listens on. @group: (gid_t)-1 leaves it.
+ * Return: 0, -EADDRINUSE (somebody does) or -errno.
+ */
+int http_listen_unix(const char *path, mode_t mode, gid_t group, http_router router);
+/** http_listen_fd() - the same on a unix socket that somebody else listens on and will remove;
+ * takes
+ * @fd. */
+int http_listen_fd(int fd, http_router router);
+/**
+ * http_listen_tcp() - serve on HOST:PORT or [HOST]:PORT; requests have to be signed.
+ * @url: function URLs: whether they have to be signed is the router's to say
+ * @ret_port: which port it is, where 0 was asked for; or NULL
+ * Return: 0, -EINVAL (not an address), -EADDRNOTAVAIL (no such host), or -errno.
+ */
+int http_listen_tcp(const char *address, bool url, http_router router, unsigned *ret_port);
+/** http_set_keys() - the keys that requests over TCP are signed with. Takes them; frees the last.
+ */
+void http_set_keys(struct access_keys *keys);
+/** http_verify() - of a function URL that wants it: is the request signed? Return: false after a
+ * reply. */
+bool http_verify(struct http_request *r);
 /** http_finish() - send what is answered, close, remove the socket. */
 void http_finish(void);
 

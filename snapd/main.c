@@ -22,6 +22,7 @@
 #include "snapd/budget.h"
 #include "snapd/event_loop.h"
 #include "snapd/event_queue.h"
+#include "snapd/front.h"
 #include "snapd/function_store.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
@@ -39,10 +40,11 @@
 
 /** struct resources - what lives as long as the daemon. */
 struct resources {
-	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd, signal_fd;
+	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd;
 };
 
 static bool backlog; /* work is left from this turn */
+static int signal_fd = -1;
 
 /* ---- one turn of the loop -------------------------------------------------------------------- */
 
@@ -79,7 +81,14 @@ static uint64_t wait_ns(void)
 
 static void on_signal(const struct loop_event *event)
 {
+	struct signalfd_siginfo info = {0};
+
 	(void)event;
+	if (read(signal_fd, &info, sizeof(info)) == sizeof(info) && info.ssi_signo == SIGHUP) {
+		front_reload();
+		event_loop_poll_once(LOOP_SIGNAL, 0, 0, signal_fd);
+		return;
+	}
 	log_info("stopping");
 	service_manager_stopping();
 	readiness_stop();
@@ -114,23 +123,23 @@ static void block_signals(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static int open_signals(void)
+static void open_signals(void)
 {
 	sigset_t set;
-	int fd;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (fd < 0)
+	sigaddset(&set, SIGHUP);
+	signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signal_fd < 0)
 		die("signalfd: %m");
 	event_loop_handle(LOOP_SIGNAL, on_signal);
-	event_loop_poll_once(LOOP_SIGNAL, 0, 0, fd);
-	return fd;
+	event_loop_poll_once(LOOP_SIGNAL, 0, 0, signal_fd);
 }
 
 /** The directory of a file that is to be made: /run/quickthaw on a fresh machine. */
@@ -254,14 +263,8 @@ static void start(const struct options *o, struct resources *res)
 		die("start: %s", strerror(-ret));
 	publish_init(scheduler.init_timeout_ns);
 	start_events(o);
-	res->signal_fd = open_signals();
-	http_limit_bodies(api_body_max);
-	ret = http_init(o->socket, api_route);
-	if (ret == -EADDRINUSE)
-		die("%s: another snapd serves there: stop it, or choose another with --socket",
-		    o->socket);
-	if (ret)
-		die("%s: %s: choose another place with --socket", o->socket, strerror(-ret));
+	open_signals();
+	front_open(o);
 }
 
 /** Whoever still waits gets an answer. */
@@ -279,13 +282,14 @@ int main(int argc, char **argv)
 {
 	static struct options options;
 	static const struct loop_hooks hooks = {.turn = turn, .wait_ns = wait_ns};
-	struct resources res = {-1, -1, -1, -1, -1, -1, -1};
+	struct resources res = {-1, -1, -1, -1, -1, -1};
 	int ret;
 
 	log_init("snapd", NULL);
 	if (version_asked("snapd", argc, argv))
 		return 0;
 	options_parse(&options, argc, argv);
+	front_check(&options);
 	mallopt(M_ARENA_MAX, 1); /* the worker allocates little: one heap is smaller */
 	ret = service_manager_init();
 	if (ret)
@@ -293,7 +297,6 @@ int main(int argc, char **argv)
 	block_signals();
 	start(&options, &res);
 	service_manager_close_rest();
-	log_info("serving on %s", options.socket);
 	service_manager_ready("serving on %s", options.socket);
 	ret = event_loop_run(&hooks);
 	if (ret)

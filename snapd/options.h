@@ -21,6 +21,13 @@ struct options {
 	char config[PATH_MAX];
 	char state[PATH_MAX];
 	char socket[PATH_MAX];
+	unsigned socket_mode;
+	const char *socket_group; /**< NULL: snapd's */
+	struct option_list listen;
+	char keys[PATH_MAX]; /**< "": none */
+	bool unsigned_status;
+	unsigned connections, connections_per_peer;
+	unsigned client_timeout_s, client_rate_kib;
 	char vmm[PATH_MAX];
 	char runtime_dir[PATH_MAX];
 	const char *cpu_baseline; /**< what the vmm calls it */

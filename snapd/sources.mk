@@ -21,7 +21,7 @@ snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib
 snapd_SRCS += snapd/api_code.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
 snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
-snapd_SRCS += snapd/access_keys.c snapd/sigv4.c
+snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c
 # The queue of asynchronous invocations.
 snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_flight.c snapd/event_heap.c \
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c

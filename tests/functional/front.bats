@@ -1,0 +1,40 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# front.bats - snapd's front door, with clients that nobody here wrote
+
+# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+
+load common
+
+teardown() {
+	[ -z "${SERVER_PID:-}" ] || kill "$SERVER_PID" 2>/dev/null || true
+	remove_snapd
+}
+
+@test "what botocore signs is accepted, in the header and presigned; what another key signs is not" {
+	local server=$ROOT/${BUILD:-build}/tests/test_http
+	[ -x "$server" ] || fail "$server is not built: run make unit-tests"
+	python3 -c 'import botocore' 2>/dev/null || fail "there is no botocore: run scripts/setup test"
+	mkfifo "$BATS_TEST_TMPDIR/stdin"
+	"$server" --serve <"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/port" 3>&- &
+	SERVER_PID=$!
+	exec 4>"$BATS_TEST_TMPDIR/stdin"
+	wait_until 20 test -s "$BATS_TEST_TMPDIR/port"
+	run python3 "$ROOT/tests/functional/front_sign.py" "$(cat "$BATS_TEST_TMPDIR/port")"
+	exec 4>&-
+	assert_success
+	assert_equal "$output" "36 requests"
+}
+
+@test "snapd listens on TCP only with a keys file that nobody else can read" {
+	require_programs snapd
+	run "$BIN/snapd" --listen 127.0.0.1:0
+	assert_failure 2
+	assert_output_has "--listen 127.0.0.1:0: whoever reaches a TCP port could run code here" "--keys"
+	echo "AKIATEST secretsecretsecret" >"$BATS_TEST_TMPDIR/keys"
+	chmod 644 "$BATS_TEST_TMPDIR/keys"
+	run "$BIN/snapd" --listen 127.0.0.1:0 --keys "$BATS_TEST_TMPDIR/keys"
+	assert_failure 2
+	assert_output_has "$BATS_TEST_TMPDIR/keys: mode 0644 lets others read" "chmod 0600"
+}
