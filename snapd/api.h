@@ -91,6 +91,8 @@ void api_event_invoke(struct http_request *r, struct function *f, const char *qu
 /* Of Quickthaw's own. */
 void api_events(struct http_request *r);
 void api_function_logs(const struct api_call *call);
+void api_function_warm(const struct api_call *call);
+void api_capacity(struct http_request *r);
 void api_stats(struct http_request *r);
 void api_metrics(struct http_request *r);
 void api_status_page(struct http_request *r);

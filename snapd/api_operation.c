@@ -139,6 +139,9 @@ static const struct api_operation operations[] = {
 	/* Quickthaw's own. */
 	{"Logs", "GET", "/quickthaw/v1/functions/{FunctionName}/logs", .handle = api_function_logs},
 	{"Events", "GET", "/quickthaw/v1/events", .handle_plain = api_events},
+	{"Warm", "POST", "/quickthaw/v1/functions/{FunctionName}/warm",
+	 .handle = api_function_warm},
+	{"Capacity", "GET", "/quickthaw/v1/capacity", .handle_plain = api_capacity},
 	{"Stats", "GET", "/quickthaw/v1/stats", .handle_plain = api_stats},
 	{"StatusPage", "GET", "/", .handle_plain = api_status_page},
 	{"Healthz", "GET", "/healthz", .handle_plain = api_healthz},

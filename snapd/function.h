@@ -45,6 +45,7 @@ struct version_idle {
  * @arrivals: when they have come, for pre-warming
  * @running: instances with an invocation
  * @warm_ns, @resident_ns: from an instance found to the answer, by kind of start; 0: not known
+ * @boot_ns: initialisation of a cold boot; the same
  * @private_bytes: the most that an instance of it has had of its own; 0: not known
  * @provision: what provision.c has made of what was asked for
  */
@@ -52,9 +53,10 @@ struct version_load {
 	struct waiting_lane lane;
 	struct arrivals arrivals;
 	unsigned running;
-	uint64_t warm_ns, resident_ns;
+	uint64_t warm_ns, resident_ns, boot_ns;
 	uint64_t private_bytes;
 	struct version_provision {
+		bool listed;
 		unsigned wanted, live, failures;
 		uint64_t retry_ns;
 		char reason[128];
@@ -108,6 +110,7 @@ struct version {
 	unsigned record_tries;
 	struct version_idle idle;
 	struct version_load load;
+	LIST_ENTRY(version) provision_link;
 	struct version *next;
 };
 

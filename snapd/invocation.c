@@ -59,6 +59,10 @@ static void learn(const struct invocation *inv, const struct session_result *res
 		average_add(&v->load.warm_ns, served_ns);
 	else if (inv->start == START_RESIDENT)
 		average_add(&v->load.resident_ns, served_ns);
+	else if (inv->start == START_BOOT)
+		average_add(&v->load.boot_ns, inv->init_ns);
+	if (inv->start == START_RESIDENT)
+		average_add(&scheduler_stats.resident_ns, served_ns);
 	scheduler_learn_memory(inv->inst, result->resident_pages * PAGE_BYTES);
 }
 

@@ -29,6 +29,8 @@
 #include "snapd/keep.h"
 #include "snapd/options.h"
 #include "snapd/page_in.h"
+#include "snapd/prewarm.h"
+#include "snapd/provision.h"
 #include "snapd/publish.h"
 #include "snapd/readiness.h"
 #include "snapd/relief.h"
@@ -58,6 +60,8 @@ static void turn(void)
 	now = clock_mono_ns();
 	session_check_deadlines(now);
 	scheduler_turn(now);
+	provision_turn(now);
+	prewarm_turn(now);
 	backlog |= relief_turn(now, !scheduler_stats.under_way);
 	publish_pump();
 	event_queue_turn(now);
@@ -74,6 +78,8 @@ static uint64_t wait_ns(void)
 	next = MIN(next, event_queue_next_ns());
 	next = MIN(next, service_manager_next_ns());
 	next = MIN(next, relief_next_ns());
+	next = MIN(next, provision_next_ns());
+	next = MIN(next, prewarm_next_ns());
 	if (backlog || next <= now)
 		return 0;
 	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
@@ -102,8 +108,11 @@ static void on_moved(struct instance *inst, enum instance_state from)
 		keep_left(inst);
 	else if (from == INSTANCE_SPAWNING || from == INSTANCE_SHELL)
 		shell_pool_moved(inst, from);
-	if (inst->state == INSTANCE_ENDING)
-		budget_charge(inst, 0);
+	if (inst->state != INSTANCE_ENDING)
+		return;
+	budget_charge(inst, 0);
+	if (inst->provisioned)
+		provision_ended(inst);
 }
 
 static void on_shell(struct instance *inst)
@@ -304,6 +313,7 @@ int main(int argc, char **argv)
 	event_queue_stop();
 	stop_instances();
 	event_queue_finish();
+	prewarm_finish();
 	http_finish();
 	worker_finish();
 	session_finish();

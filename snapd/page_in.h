@@ -47,10 +47,11 @@ struct page_in_account page_in_account(uint32_t client);
 
 /** What pre-warming brings in is on no instance's account. */
 #define PAGE_IN_NOBODY UINT32_MAX
-/** page_in_prefetch() - start to read the working set of @t in file order, for @client. */
-void page_in_prefetch(struct template *t, uint32_t client);
+/** page_in_prefetch() - start to read the working set of @t in file order, for @client. Return:
+ * false when too much is being loaded already: faults will have to do. */
+bool page_in_prefetch(struct template *t, uint32_t client);
 /** page_in_load() - the same with all of the snapshot. */
-void page_in_load(struct template *t, uint32_t client);
+bool page_in_load(struct template *t, uint32_t client);
 /** page_in_is_loading() - is one of both under way for @t? */
 bool page_in_is_loading(const struct template *t);
 

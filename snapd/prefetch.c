@@ -109,11 +109,14 @@ void prefetch_continue(void)
 	}
 }
 
-static void prefetch_chunks(struct template *t, uint32_t first, uint32_t count, uint32_t client)
+static bool prefetch_chunks(struct template *t, uint32_t first, uint32_t count, uint32_t client)
 {
-	for (unsigned i = 0; count && i < READS_MAX; i++) {
+	if (!count)
+		return true;
+	for (unsigned i = 0; i < READS_MAX; i++)
 		if (prefetching[i] == t)
-			return;
+			return true;
+	for (unsigned i = 0; i < READS_MAX; i++) {
 		if (prefetching[i])
 			continue;
 		prefetching[i] = template_get(t);
@@ -123,22 +126,23 @@ static void prefetch_chunks(struct template *t, uint32_t first, uint32_t count, 
 		t->prefetch_client = client;
 		prefetch_continue();
 		event_loop_submit();
-		return;
+		return true;
 	}
+	return false;
 }
 
-void page_in_prefetch(struct template *t, uint32_t client)
+bool page_in_prefetch(struct template *t, uint32_t client)
 {
 	uint64_t offset, bytes;
 	uint32_t first, count;
 
 	snapshot_reader_hot_extent(t->file->reader, &offset, &bytes, &first, &count);
-	prefetch_chunks(t, first, count, client);
+	return prefetch_chunks(t, first, count, client);
 }
 
-void page_in_load(struct template *t, uint32_t client)
+bool page_in_load(struct template *t, uint32_t client)
 {
-	prefetch_chunks(t, 0, snapshot_reader_chunk_count(t->file->reader), client);
+	return prefetch_chunks(t, 0, snapshot_reader_chunk_count(t->file->reader), client);
 }
 
 bool page_in_is_loading(const struct template *t)

@@ -228,7 +228,8 @@ void scheduler_release(struct instance *inst)
 	uint64_t now = clock_mono_ns();
 
 	/* Ending costs time that the answer must not wait for: it is done in a moment. */
-	if (inst->single_use || inst->function->deleted || !scheduler.params.keep_warm_ns)
+	if (inst->single_use || inst->function->deleted ||
+	    (!scheduler.params.keep_warm_ns && !inst->provisioned))
 		session_idle_until(inst, now);
 	else
 		keep_add(inst, now + scheduler.params.keep_warm_ns);
@@ -236,22 +237,19 @@ void scheduler_release(struct instance *inst)
 
 /* ---- what an invocation needs ---------------------------------------------------------------- */
 
-/** Is everything there that the version's guest saw of its CPU? Its snapshot may come from
- * elsewhere. */
-static bool cpu_fits(struct invocation *inv, const struct instance *inst)
+/** Its snapshot may come from elsewhere. */
+bool scheduler_cpu_fits(const struct version *v, const struct instance *inst, char *text,
+			size_t text_size)
 {
-	const struct version *v = inv->request.version;
 	const struct snapshot_params *need = snapshot_reader_params(v->template->file->reader);
-	char missing[256], text[OUTCOME_TEXT_MAX];
+	char missing[256];
 
 	if (!cpu_features_missing(need->cpu_features, inst->cpu_features, missing, sizeof(missing)))
 		return true;
-	snprintf(text, sizeof(text),
+	snprintf(text, text_size,
 		 "%s: this host's CPU lacks %s, which the snapshot needs: publish on such a host, "
 		 "or with snapd --cpu-baseline x86-64-v3",
 		 v->template->name, missing);
-	log_error("scheduler: %s", text);
-	invocation_refuse(inv, 500, "ServiceException", text);
 	return false;
 }
 
@@ -313,9 +311,7 @@ void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes)
 	budget_charge(inst, BUDGET_SHELL_BYTES + own);
 }
 
-/** Is there room for one more instance of @v? Where not, the longest idle ones make room, and
- * templates in this turn and the next ones, and then this is called again. */
-static bool has_room(const struct version *v)
+bool scheduler_has_room(const struct version *v)
 {
 	uint64_t bytes = scheduler_instance_bytes(v);
 	struct instance *oldest;
@@ -350,21 +346,25 @@ static bool start_new(struct invocation *inv)
 {
 	struct version *v = inv->request.version;
 	bool boot = !v->number || inv->request.force == START_BOOT;
+	char text[OUTCOME_TEXT_MAX];
 	struct instance *inst;
 
 	if (!version_is_open(inv, boot))
 		return false;
 	if (v->template)
 		template_used(v->template, clock_mono_ns());
-	if (!has_room(v))
+	if (!scheduler_has_room(v))
 		return false;
 	inst = shell_pool_take(scheduler_ram_class(&v->settings), v->load.lane.count);
 	if (!inst) {
 		make_slot();
 		return false;
 	}
-	if (!boot && !cpu_fits(inv, inst))
+	if (!boot && !scheduler_cpu_fits(v, inst, text, sizeof(text))) {
+		log_error("scheduler: %s", text);
+		invocation_refuse(inv, 500, "ServiceException", text);
 		return true;
+	}
 	budget_charge(inst, scheduler_instance_bytes(v));
 	if (boot)
 		invocation_start_boot(inv, inst, scheduler.params.init_timeout_ns);
@@ -489,6 +489,14 @@ static bool admit(const struct invocation_request *request, uint64_t now_ns)
 		.retry_after_s = admission_retry_after_s(a, &view),
 	};
 	return false;
+}
+
+unsigned scheduler_unreserved_left(void)
+{
+	unsigned limit = scheduler.params.account_concurrency;
+	unsigned used = scheduler.unreserved + reserved_total(clock_mono_ns());
+
+	return limit > used ? limit - used : 0;
 }
 
 const struct scheduler_refusal *scheduler_refusal(void)

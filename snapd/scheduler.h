@@ -133,6 +133,10 @@ uint64_t scheduler_instance_bytes(const struct version *v);
 /** scheduler_learn_memory() - the guest of @inst has been seen to use so much. */
 void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes);
 
+/** scheduler_unreserved_left() - how many more invocations of functions without a reservation may
+ * be in flight. */
+unsigned scheduler_unreserved_left(void);
+
 /** function_reserved() - its reserved concurrency, or -1: none. */
 static inline int function_reserved(const struct function *f)
 {
@@ -148,7 +152,8 @@ struct scheduler_stats {
 	uint64_t starts[START_KIND_COUNT];
 	uint64_t errors;
 	unsigned under_way;
-	unsigned queued; /**< of them, without an instance */
+	unsigned queued;      /**< of them, without an instance */
+	uint64_t resident_ns; /**< what resident restores take, an average */
 };
 extern struct scheduler_stats scheduler_stats;
 

@@ -89,13 +89,15 @@ static_assert(ARRAY_SIZE(allowed) == INSTANCE_STATE_COUNT, "a rule for each stat
 
 #define HAS_WORK (TO(BOOTING) | TO(CAPTURING) | TO(RESTORING) | TO(INVOKING) | TO(TRACING))
 
+static const struct session_hooks no_hooks;
+
 static struct {
 	struct instance table[INSTANCES_MAX];
 	const struct session_hooks *hooks;
 	uint64_t next_deadline_ns;
 	uint64_t serial;
 	unsigned counts[INSTANCE_STATE_COUNT];
-} session;
+} session = {.hooks = &no_hooks};
 
 static void on_exited(const struct loop_event *event);
 static void on_page_in_failed(uint32_t client, const char *text);

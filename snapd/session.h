@@ -133,7 +133,7 @@ struct instance {
 	uint64_t charge_bytes;
 	bool unread;
 	bool single_use; /**< ends when it is idle: its start was forced, for measuring */
-	uint64_t requested_ns, spawned_ns, changed_ns;
+	uint64_t requested_ns, spawned_ns, changed_ns, provisioned_ns;
 	struct sandbox_child child;
 	struct work reap;
 	/* Being spawned: valid until the spawner is done. */

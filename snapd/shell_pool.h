@@ -46,8 +46,8 @@ void shell_pool_on_shell(struct instance *inst);
 /** shell_pool_ready() - shells of a class that are ready. */
 unsigned shell_pool_ready(int class);
 unsigned shell_pool_target(int class);
-/** shell_pool_trouble() - why there is no shell to be had, for people; NULL: there is, or will be in
- * a moment. */
+/** shell_pool_trouble() - why there is no shell to be had, for people; NULL: there is, or will be
+ * in a moment. */
 const char *shell_pool_trouble(void);
 
 #endif

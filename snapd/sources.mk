@@ -28,9 +28,11 @@ snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c 
 
 # snapctl: one file per subcommand
 snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publish.c \
-	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c snapd/snapctl/events.c
+	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c snapd/snapctl/events.c \
+	snapd/snapctl/warm.c
 snapctl_LIBS := common
 snapctl_LDLIBS := -lcurl -ljansson
 # Who is served when, and what of this host that may take.
 snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memory.c snapd/invocation.c \
-	snapd/keep.c snapd/pace.c snapd/relief.c snapd/report.c snapd/waiting.c
+	snapd/api_capacity.c snapd/capacity.c snapd/keep.c snapd/pace.c snapd/prewarm.c \
+	snapd/provision.c snapd/relief.c snapd/report.c snapd/waiting.c

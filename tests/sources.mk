@@ -111,9 +111,11 @@ test_service_manager_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_lifeline
 test_lifeline_LIBS := vmm common
 # The scheduler's decisions on plain structs, and what it keeps to.
-UNIT_TESTS += test_scheduler
+UNIT_TESTS += test_scheduler test_scheduler_budget
 test_scheduler_LIBS := snapd snapshot common
 test_scheduler_LDLIBS := $(snapd_LDLIBS)
+test_scheduler_budget_LIBS := snapd snapshot common
+test_scheduler_budget_LDLIBS := $(snapd_LDLIBS)
 # What a snapd leaves to the next one.
 UNIT_TESTS += test_handover_record
 test_handover_record_LIBS := snapd snapshot common

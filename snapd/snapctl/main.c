@@ -19,8 +19,8 @@
 enum { PAYLOAD_MAX = 16 << 20 };
 
 static const struct subcommand *const commands[] = {
-	&command_deploy, &command_publish, &command_invoke,
-	&command_list,	 &command_logs,	   &command_rm, &command_events,
+	&command_deploy, &command_publish, &command_invoke, &command_list,
+	&command_logs,	 &command_warm,	   &command_rm,	    &command_events,
 };
 
 static void print_help(FILE *out)

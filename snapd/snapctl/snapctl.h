@@ -29,7 +29,7 @@ struct subcommand {
 };
 
 extern const struct subcommand command_deploy, command_publish, command_invoke, command_list,
-	command_logs, command_rm, command_events;
+	command_logs, command_warm, command_rm, command_events;
 
 /** The end of every subcommand's list of options. */
 #define SNAPCTL_COMMON_HELP                                                                        \

@@ -48,10 +48,10 @@ teardown() {
 	local command
 	run "$BIN/snapctl" --help
 	assert_success
-	for command in deploy publish invoke list logs rm; do
+	for command in deploy publish invoke list logs warm rm; do
 		assert_output_has "  $command "
 	done
-	for command in deploy publish invoke list logs rm; do
+	for command in deploy publish invoke list logs warm rm; do
 		run "$BIN/snapctl" $command --help
 		assert_success
 		assert_output_has "Usage: snapctl $command" "--socket" "--json"
@@ -60,7 +60,7 @@ teardown() {
 		run "$BIN/snapctl" $command a b c d
 		assert_failure 2
 	done
-	for command in deploy publish invoke logs rm; do
+	for command in deploy publish invoke logs warm rm; do
 		run "$BIN/snapctl" $command
 		assert_failure 2
 		assert_output_has "name"
@@ -82,7 +82,7 @@ teardown() {
 
 @test "snapctl: without snapd it says what to do, exit status 3" {
 	local command
-	for command in "list" "publish x" "invoke x {}" "logs x" "rm x" "deploy x --dir $EXAMPLES/hello-python"; do
+	for command in "list" "publish x" "invoke x {}" "logs x" "warm x" "rm x" "deploy x --dir $EXAMPLES/hello-python"; do
 		# shellcheck disable=SC2086 # words
 		run "$BIN/snapctl" $command --socket "$BATS_TEST_TMPDIR/none.sock"
 		assert_failure 3
@@ -160,7 +160,7 @@ teardown() {
 @test "snapctl: exit status 1 for errors of functions and of snapd, with the reason" {
 	start_snapd
 	local command name
-	for command in "publish x" "invoke x {}" "logs x" "rm x" "list x"; do
+	for command in "publish x" "invoke x {}" "logs x" "warm x" "rm x" "list x"; do
 		# shellcheck disable=SC2086 # words
 		run snapctl $command
 		assert_failure 1

@@ -19,7 +19,7 @@ long_options() {
 # commands_of PROGRAM - the commands that have a --help of their own
 commands_of() {
 	case $1 in
-	snapctl) echo deploy publish invoke list logs rm events ;;
+	snapctl) echo deploy publish invoke list logs warm rm events ;;
 	snapshot) echo info verify pages diff ;;
 	esac
 }
