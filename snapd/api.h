@@ -88,6 +88,13 @@ void api_invoke(struct http_request *r, struct function *f, const char *qualifie
 /** api_event_invoke() - Invoke with the type Event: 202 when it is on disk. */
 void api_event_invoke(struct http_request *r, struct function *f, const char *qualifier);
 
+void api_layer_publish(const struct api_call *call);
+void api_layer_get(const struct api_call *call);
+void api_layer_get_by_arn(struct http_request *r);
+void api_layer_list(struct http_request *r);
+void api_layer_list_versions(const struct api_call *call);
+void api_layer_delete(const struct api_call *call);
+
 /* Of Quickthaw's own. */
 void api_events(struct http_request *r);
 void api_function_logs(const struct api_call *call);

@@ -23,7 +23,6 @@
  * struct store_job - one change of the store, done by the worker.
  * @function: created, or a reference to the one that is changed
  * @settings, @revision: for a change: what it will have
- * @has_code: @code comes with it
  * @dry_run: code is unpacked, and forgotten again
  */
 struct store_job {
@@ -35,7 +34,7 @@ struct store_job {
 	char revision[UUID_CHARS + 1];
 	char *settings_text, *control_text;
 	struct store_code code;
-	bool has_code, dry_run, publish;
+	bool dry_run, publish;
 	int err;
 };
 
@@ -147,6 +146,7 @@ static void start_create(struct http_request *r, const char *name, struct code_s
 		job->settings_text = store_settings_text(&f->latest);
 		job->control_text = function_control_text(&f->control);
 		job->code.source = *code;
+		job->code.layers = settings->layers;
 		*code = (struct code_source){.path = NULL};
 		job->publish = json_is_true(json_object_get(root, "Publish"));
 	}
@@ -179,6 +179,8 @@ static int parse_create(const json_t *root, struct function_ref *ref,
 	if (!err && scheduler_ram_class(settings) < 0)
 		return field_refuse(e, "MemorySize and EphemeralStorage.Size together: too large");
 	if (!err)
+		err = layer_list_resolve(&settings->layers, e);
+	if (!err)
 		err = field_object(root, "Tags", &tags, e);
 	return err ? err : tags_check(tags, e);
 }
@@ -192,7 +194,7 @@ static void create_from(struct http_request *r, struct function *none, json_t *r
 
 	(void)none;
 	if (parse_create(root, &ref, &settings, &e) ||
-	    api_code_parse(json_object_get(root, "Code"), &code, &e))
+	    api_code_parse(r, json_object_get(root, "Code"), &code, &e))
 		api_refuse(r, &e);
 	else
 		start_create(r, ref.name, &code, &settings, root);
@@ -215,13 +217,12 @@ static void update_run(struct work *work)
 	if (job->dry_run)
 		job->err = store_try(&job->code);
 	else
-		job->err = store_update(job->name, job->settings_text,
-					job->has_code ? &job->code : NULL);
+		job->err = store_update(job->name, job->settings_text, &job->code);
 }
 
 static void take_update(struct store_job *job, struct version *v)
 {
-	if (job->has_code)
+	if (!job->code.keep_code)
 		v->code = job->code.info;
 	json_decref(v->settings.env);
 	v->settings = job->settings;
@@ -292,7 +293,10 @@ static void start_update(struct http_request *r, struct function *f,
 		snprintf(job->name, sizeof(job->name), "%s", f->name);
 		job->settings_text = store_settings_text(&changed);
 		memcpy(job->revision, changed.revision, sizeof(job->revision));
-		job->has_code = code;
+		job->code.layers = settings->layers;
+		job->code.keep_layers = code || !field_is_set(root, "Layers");
+		job->code.keep_code = !code;
+		job->code.info = f->latest.code;
 		if (code) {
 			job->code.source = *code;
 			*code = (struct code_source){.path = NULL};
@@ -340,6 +344,8 @@ static void update(struct http_request *r, struct function *f, json_t *settings,
 	else if (scheduler_ram_class(&parsed) < 0)
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "MemorySize and EphemeralStorage.Size: too large");
+	else if (!code && field_is_set(root, "Layers") && layer_list_resolve(&parsed.layers, &e))
+		api_refuse(r, &e);
 	else
 		start_update(r, f, &parsed, code, root);
 	function_settings_free(&parsed);
@@ -361,7 +367,7 @@ static void update_code_from(struct http_request *r, struct function *f, json_t 
 	struct code_source code = {.path = NULL};
 	struct field_error e;
 
-	if (api_code_parse(root, &code, &e))
+	if (api_code_parse(r, root, &code, &e))
 		api_refuse(r, &e);
 	else
 		update(r, f, merge_settings(&f->latest.settings, NULL), &code, root);

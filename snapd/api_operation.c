@@ -7,6 +7,7 @@
 
 #include "common/util.h"
 #include "snapd/api.h"
+#include "snapd/api_code.h"
 #include "snapd/readiness.h"
 
 /* "/2015-03-31/functions/{FunctionName}" and what follows, by the date of that part of the API. */
@@ -86,12 +87,15 @@ static const struct api_operation operations[] = {
 	{"TagResource", "POST", "/2017-03-31/tags/{ARN}", .handle = api_tag_add},
 	{"UntagResource", "DELETE", "/2017-03-31/tags/{ARN}", .handle = api_tag_remove},
 
-	{"GetLayerVersionByArn", "GET", "/2018-10-31/layers", "find=LayerVersion", NOT_HERE},
-	{"ListLayers", "GET", "/2018-10-31/layers", NOT_HERE},
-	{"PublishLayerVersion", "POST", LAYER "/versions", .is_upload = true, NOT_HERE},
-	{"ListLayerVersions", "GET", LAYER "/versions", NOT_HERE},
-	{"GetLayerVersion", "GET", LAYER "/versions/{VersionNumber}", NOT_HERE},
-	{"DeleteLayerVersion", "DELETE", LAYER "/versions/{VersionNumber}", NOT_HERE},
+	{"GetLayerVersionByArn", "GET", "/2018-10-31/layers", "find=LayerVersion",
+	 .handle_plain = api_layer_get_by_arn},
+	{"ListLayers", "GET", "/2018-10-31/layers", .handle_plain = api_layer_list},
+	{"PublishLayerVersion", "POST", LAYER "/versions", .is_upload = true,
+	 .handle = api_layer_publish},
+	{"ListLayerVersions", "GET", LAYER "/versions", .handle = api_layer_list_versions},
+	{"GetLayerVersion", "GET", LAYER "/versions/{VersionNumber}", .handle = api_layer_get},
+	{"DeleteLayerVersion", "DELETE", LAYER "/versions/{VersionNumber}",
+	 .handle = api_layer_delete},
 	{"AddLayerVersionPermission", "POST", LAYER "/versions/{VersionNumber}/policy", NOT_HERE},
 	{"GetLayerVersionPolicy", "GET", LAYER "/versions/{VersionNumber}/policy", NOT_HERE},
 	{"RemoveLayerVersionPermission", "DELETE",
@@ -142,6 +146,7 @@ static const struct api_operation operations[] = {
 	{"Warm", "POST", "/quickthaw/v1/functions/{FunctionName}/warm",
 	 .handle = api_function_warm},
 	{"Capacity", "GET", "/quickthaw/v1/capacity", .handle_plain = api_capacity},
+	{"DownloadCode", "GET", API_CODE_PREFIX "{Kind}/{Name}", .handle = api_code_download},
 	{"Stats", "GET", "/quickthaw/v1/stats", .handle_plain = api_stats},
 	{"StatusPage", "GET", "/", .handle_plain = api_status_page},
 	{"Healthz", "GET", "/healthz", .handle_plain = api_healthz},

@@ -158,6 +158,8 @@ int function_settings_parse(const json_t *root, struct function_settings *ret,
 	if (!err)
 		err = parse_nested(root, &s, e);
 	if (!err)
+		err = layer_list_parse(root, &s.layers, e);
+	if (!err)
 		err = parse_env(root, &s.env, e);
 	if (!err)
 		*ret = s;
@@ -173,6 +175,8 @@ json_t *function_settings_json(const struct function_settings *s)
 				 "Mode", s->tracing ? "Active" : "PassThrough", "Environment",
 				 "Variables", s->env);
 
+	if (root)
+		json_object_set_new(root, "Layers", layer_list_json(&s->layers));
 	if (root && *s->role)
 		json_object_set_new(root, "Role", json_string(s->role));
 	if (root && *s->kms_key_arn)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "snapd/field.h"
+#include "snapd/layer.h"
 
 enum {
 	FUNCTION_RUNTIME_MAX = 31,
@@ -34,6 +35,7 @@ struct function_settings {
 	uint32_t timeout_s;
 	uint32_t memory_mib;
 	uint32_t tmp_mib;
+	struct layer_list layers;
 	json_t *env;
 };
 

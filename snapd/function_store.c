@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "snapd/layer_store.h"
 #include "snapd/tree.h"
 
 enum { CONFIG_BYTES_MAX = 64 << 10 };
@@ -289,11 +290,54 @@ int store_load(void)
 
 /* ---- functions ------------------------------------------------------------------------------- */
 
+/** As Lambda has it: a function and all its layers, unzipped. */
+static int check_size(struct store_code *code)
+{
+	uint64_t bytes = code->info.unpacked_bytes + layer_list_unpacked_bytes(&code->layers);
+
+	if (bytes <= CODE_BYTES_MAX)
+		return 0;
+	snprintf(code->error.text, sizeof(code->error.text),
+		 "Function code combined with layers exceeds the maximum allowed size of %llu "
+		 "bytes. The actual size is %llu bytes.",
+		 CODE_BYTES_MAX, (unsigned long long)bytes);
+	return -EINVAL;
+}
+
+static int stage_code(int dirfd, const char *name, struct store_code *code)
+{
+	int ret = code_stage(dirfd, name, &code->source, &code->info, &code->error);
+
+	return ret ? ret : check_size(code);
+}
+
+/** Merge the layers into a new directory. */
+static int stage_layers(int dirfd, const char *name, struct store_code *code)
+{
+	CLEANUP_FD int fd = -1;
+	int ret = tree_remove(dirfd, name);
+
+	if (ret)
+		return ret;
+	if (mkdirat(dirfd, name, 0755))
+		return -errno;
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fchmod(fd, 0755))
+		return -errno;
+	ret = layer_store_merge(&code->layers, fd);
+	if (ret == -ENOENT) /* deleted while this waited for its turn */
+		snprintf(code->error.text, sizeof(code->error.text),
+			 "Layers: one of them does not exist any more");
+	return ret;
+}
+
 static int fill_function(int dirfd, const char *settings_text, const char *control_text,
 			 struct store_code *code)
 {
-	int ret = code_stage(dirfd, STORE_PACKAGE_NAME, &code->source, &code->info, &code->error);
+	int ret = stage_code(dirfd, STORE_PACKAGE_NAME, code);
 
+	if (!ret && code->layers.count)
+		ret = stage_layers(dirfd, STORE_OPT_NAME, code);
 	if (!ret && mkdirat(dirfd, "versions", 0700))
 		ret = -errno;
 	if (!ret && control_text)
@@ -331,28 +375,47 @@ int store_create(const char *name, const char *settings_text, const char *contro
 	return ret;
 }
 
-/** The old code stays whole until the new one is, then they change places. */
-static int replace_code(int dirfd, struct store_code *code)
+/** The old directory stays whole until the new one is, then they change places. */
+static int swap(int dirfd, const char *staged, const char *name)
 {
-	int ret = code_stage(dirfd, ".package", &code->source, &code->info, &code->error);
+	if (!renameat2(dirfd, staged, dirfd, name, RENAME_EXCHANGE))
+		return 0;
+	/* There was none: the first layers of a function. */
+	return errno == ENOENT && !renameat(dirfd, staged, dirfd, name) ? 0 : -errno;
+}
 
+static int stage_update(int dirfd, struct store_code *code)
+{
+	int ret = code->keep_code ? check_size(code) : stage_code(dirfd, ".package", code);
+
+	if (!ret && !code->keep_layers)
+		ret = stage_layers(dirfd, ".opt", code);
 	if (!ret && syncfs(dirfd))
 		ret = -errno;
-	if (!ret && renameat2(dirfd, ".package", dirfd, STORE_PACKAGE_NAME, RENAME_EXCHANGE))
-		ret = -errno;
+	return ret;
+}
+
+static int replace_code(int dirfd, struct store_code *code)
+{
+	int ret = stage_update(dirfd, code);
+
+	if (!ret && !code->keep_code)
+		ret = swap(dirfd, ".package", STORE_PACKAGE_NAME);
+	if (!ret && !code->keep_layers)
+		ret = swap(dirfd, ".opt", STORE_OPT_NAME);
 	tree_remove(dirfd, ".package");
+	tree_remove(dirfd, ".opt");
 	return ret;
 }
 
 int store_update(const char *name, const char *settings_text, struct store_code *code)
 {
 	CLEANUP_FD int dirfd = store_version_open(name, 0);
-	int ret = 0;
+	int ret;
 
 	if (dirfd < 0)
 		return dirfd;
-	if (code)
-		ret = replace_code(dirfd, code);
+	ret = replace_code(dirfd, code);
 	if (!ret)
 		ret = write_file_atomic(dirfd, "config.json", settings_text, strlen(settings_text),
 					0600);
@@ -361,7 +424,7 @@ int store_update(const char *name, const char *settings_text, struct store_code 
 
 int store_try(struct store_code *code)
 {
-	int ret = code_stage(store.dirfd, ".try", &code->source, &code->info, &code->error);
+	int ret = stage_code(store.dirfd, ".try", code);
 
 	tree_remove(store.dirfd, ".try");
 	return ret;
@@ -431,6 +494,16 @@ int store_code_path(const char *name, uint32_t number, char *buf, size_t size)
 		       : -ENAMETOOLONG;
 }
 
+int store_opt_path(const char *name, uint32_t number, char *buf, size_t size)
+{
+	char path[FUNCTION_NAME_MAX + 32];
+	int n;
+
+	version_path(name, number, path, sizeof(path));
+	n = snprintf(buf, size, "%s/%s/" STORE_OPT_NAME, store.path, path);
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size)
 {
 	char path[FUNCTION_NAME_MAX + 32];
@@ -441,28 +514,29 @@ int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t siz
 	return n < (int)size ? 0 : -ENAMETOOLONG;
 }
 
-static int copy_package(int to_dirfd, int from)
+/** Copy a directory that was limited when it was made. Return: -ENOENT when there is none. */
+static int copy_dir(int from_dirfd, int to_dirfd, const char *name, mode_t mode)
 {
+	CLEANUP_FD int from = openat(from_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_FD int to = -1;
 
-	if (mkdirat(to_dirfd, STORE_PACKAGE_NAME, 0700))
+	if (from < 0 || mkdirat(to_dirfd, name, mode))
 		return -errno;
-	to = openat(to_dirfd, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return to < 0 ? -errno : tree_copy(from, to, UINT64_MAX); /* was limited when it was made */
+	to = openat(to_dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0 || fchmod(to, mode))
+		return -errno;
+	return tree_copy(from, to, UINT64_MAX);
 }
 
 int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd)
 {
 	CLEANUP_FD int from_dir = store_version_open(name, 0);
-	CLEANUP_FD int from = -1, dirfd = -1, tmp_fd = -1;
+	CLEANUP_FD int dirfd = -1, tmp_fd = -1;
 	char path[FUNCTION_NAME_MAX + 32];
 	int ret;
 
 	if (from_dir < 0)
 		return from_dir;
-	from = openat(from_dir, STORE_PACKAGE_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (from < 0)
-		return -errno;
 	version_path(name, number, path, sizeof(path));
 	ret = tree_remove(store.dirfd, path);
 	if (ret)
@@ -472,8 +546,11 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 	dirfd = openat(store.dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return -errno;
-	ret = copy_package(dirfd, from);
+	ret = copy_dir(from_dir, dirfd, STORE_PACKAGE_NAME, 0700);
 	if (ret)
+		return ret;
+	ret = copy_dir(from_dir, dirfd, STORE_OPT_NAME, 0755);
+	if (ret && ret != -ENOENT)
 		return ret;
 	tmp_fd = openat(dirfd, STORE_SNAPSHOT_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (tmp_fd < 0)

@@ -6,8 +6,9 @@
  *   STATE/functions/NAME/config.json                 settings of $LATEST
  *                       /control.json                aliases, concurrency, tags, ...; may be absent
  *                       /package/                    its code, see code.h
+ *                       /opt/                        its layers, merged; not there without any
  *                       /versions/N/config.json      written last: a version without it is none
- *                                  /package/         the code at the time it was published
+ *                                  /package/, /opt/  as they were when it was published
  *                                  /snapshot.qt
  *
  * A function or version becomes visible by one rename. What a killed snapd left half done has no
@@ -24,6 +25,7 @@
 #include "snapd/function.h"
 
 #define STORE_PACKAGE_NAME  "package"
+#define STORE_OPT_NAME	    "opt"
 #define STORE_CONTROL_NAME  "control.json"
 #define STORE_SNAPSHOT_NAME "snapshot.qt"
 #define STORE_SNAPSHOT_TMP  ".snapshot.qt.tmp"
@@ -39,13 +41,17 @@ int store_load(void);
 char *store_settings_text(const struct version *v);
 
 /**
- * struct store_code - code for a function.
- * @source: where it comes from
- * @info: what it is, when it is in the store
+ * struct store_code - code for a function, and its layers.
+ * @source: where code comes from
+ * @layers: those that it has, or will have
+ * @keep_code, @keep_layers: for an update: do not touch what is there
+ * @info: what the code is, when it is in the store; on an update without code, what it was
  * @error: why it is refused, when the text is not ""
  */
 struct store_code {
 	struct code_source source;
+	struct layer_list layers;
+	bool keep_code, keep_layers;
 	struct code_info info;
 	struct code_error error;
 };
@@ -54,7 +60,7 @@ struct store_code {
  * set. Return: -EEXIST when there is one of that name. */
 int store_create(const char *name, const char *settings_text, const char *control_text,
 		 struct store_code *code);
-/** store_update() - replace settings and, unless @code is NULL, the code of $LATEST. */
+/** store_update() - replace settings, and the code and layers of $LATEST. */
 int store_update(const char *name, const char *settings_text, struct store_code *code);
 /** store_try() - unpack code, and forget it again: DryRun. */
 int store_try(struct store_code *code);
@@ -80,6 +86,8 @@ int store_version_open(const char *name, uint32_t number);
 int store_package_open(const char *name, uint32_t number);
 /** store_code_path() - absolute path of a version's code, into @buf. Does not block. */
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
+/** store_opt_path() - the same of its merged layers; not there when it has none. */
+int store_opt_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size);
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -21,6 +22,7 @@
 
 static unsigned uploads;    /* bodies over HTTP_BODY_MAX */
 static uint64_t all_bodies; /* bytes that they may take */
+static unsigned downloads;  /* under way, by http_reply_fd() */
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
@@ -45,6 +47,7 @@ static void request_free(struct http_request *r)
 	all_bodies -= r->body_counted;
 	http_auth_free(r->auth);
 	free(r->uri);
+	downloads -= r->download;
 	free(r->body);
 	free(r);
 }
@@ -297,6 +300,29 @@ void http_reply(struct http_request *r, unsigned status, const char *type, const
 		r->response = MHD_create_response_from_buffer(0, (void *)(uintptr_t)none,
 							      MHD_RESPMEM_PERSISTENT);
 	}
+	http_reply_end(r, status);
+}
+
+bool http_may_download(struct http_request *r)
+{
+	if (!r->download && downloads < HTTP_DOWNLOADS_MAX) {
+		r->download = true;
+		downloads++;
+	}
+	return r->download;
+}
+
+void http_reply_fd(struct http_request *r, unsigned status, const char *type, int fd)
+{
+	struct stat st;
+
+	r->response = fstat(fd, &st) ? NULL : MHD_create_response_from_fd((uint64_t)st.st_size, fd);
+	if (!r->response) {
+		close(fd);
+		http_reply_error(r, 500, "ServiceException", "out of memory");
+		return;
+	}
+	http_reply_header(r, "Content-Type", type);
 	http_reply_end(r, status);
 }
 

@@ -11,10 +11,12 @@
 
 #define HTTP_BODY_MAX (6u << 20) /* Lambda's limit of a synchronous payload */
 #define HTTP_UPLOAD_MAX                                                                            \
-	69905067u	    /* of a request with a zip of 50 MiB by value, as Lambda has it        \
-			     */
-#define HTTP_UPLOADS_MAX 4u /* bodies over HTTP_BODY_MAX in memory at once */
-#define HTTP_BODIES_MAX	 (1u << 30) /* bytes of all bodies */
+	69905067u /* of a request with a zip of 50 MiB by value, as Lambda has it                  \
+		   */
+#define HTTP_SIGNED_PREFIX "/quickthaw/v1/code/" /* below it, URLs are their own credentials */
+#define HTTP_DOWNLOADS_MAX 4u			 /* files of http_reply_fd() in memory at once */
+#define HTTP_UPLOADS_MAX   4u			 /* bodies over HTTP_BODY_MAX in memory at once */
+#define HTTP_BODIES_MAX	   (1u << 30)		 /* bytes of all bodies */
 
 enum { HTTP_CONNECTIONS_SPARE = 64 };
 
@@ -46,6 +48,7 @@ struct http_request {
 	char *body;
 	size_t body_bytes, body_size, body_max;
 	bool too_large, too_many;
+	bool download;	     /* counts as one of HTTP_DOWNLOADS_MAX */
 	bool upload;	     /* counts as one of HTTP_UPLOADS_MAX */
 	size_t body_counted; /* bytes of HTTP_BODIES_MAX */
 	bool routed, suspended;
@@ -123,6 +126,10 @@ void http_reply(struct http_request *r, unsigned status, const char *type, const
 int http_reply_begin(struct http_request *r, const char *type, const void *body, size_t body_bytes);
 void http_reply_header(struct http_request *r, const char *name, const char *value);
 void http_reply_header_u64(struct http_request *r, const char *name, uint64_t value);
+/** http_may_download() - may this request be answered by http_reply_fd()? Not when too many are. */
+bool http_may_download(struct http_request *r);
+/** http_reply_fd() - answer with all of a file that lies in memory; @fd is taken over. */
+void http_reply_fd(struct http_request *r, unsigned status, const char *type, int fd);
 void http_reply_end(struct http_request *r, unsigned status);
 /** http_reply_json() - takes over a reference to @root; NULL: out of memory. */
 void http_reply_json(struct http_request *r, unsigned status, json_t *root);

@@ -58,6 +58,9 @@ static bool may_be_unsigned(const struct http_request *r)
 
 	if (strcmp(r->method, "GET") && strcmp(r->method, "HEAD"))
 		return false;
+	/* Such a URL is signed itself, see api_code.h. */
+	if (!strncmp(r->path, HTTP_SIGNED_PREFIX, strlen(HTTP_SIGNED_PREFIX)))
+		return true;
 	return is_one_of(r->path, always) ||
 	       (http_params.unsigned_status && is_one_of(r->path, status));
 }

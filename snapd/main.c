@@ -26,6 +26,7 @@
 #include "snapd/function_store.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
+#include "snapd/layer_store.h"
 #include "snapd/keep.h"
 #include "snapd/options.h"
 #include "snapd/page_in.h"
@@ -173,6 +174,8 @@ static void open_store(const struct options *o)
 		    o->state);
 	if (!ret)
 		ret = store_load();
+	if (!ret)
+		ret = layer_store_open(o->state);
 	if (ret)
 		die("%s: %s: functions and snapshots are kept there: make it writable, or choose "
 		    "another with --state",
@@ -318,6 +321,7 @@ int main(int argc, char **argv)
 	worker_finish();
 	session_finish();
 	sandbox_finish();
+	layer_store_close();
 	store_close();
 	return ret ? 1 : 0;
 }

@@ -18,7 +18,7 @@ snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
 snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
 # How code gets in.
-snapd_SRCS += snapd/api_code.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
+snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
 snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c

@@ -23,8 +23,8 @@ struct opening {
 	version_opened_fn done;
 	char name[FUNCTION_NAME_MAX + 1];
 	uint32_t number;
-	bool want_code, want_template, drop_cache;
-	int code_fd;
+	bool want_code, want_opt, want_template, drop_cache;
+	int code_fd, opt_fd;
 	struct template *template;
 	int err;
 	struct snapshot_error text;
@@ -37,6 +37,10 @@ static int open_code(struct opening *o)
 
 	if (!ret)
 		ret = sandbox_dir_open(path, &o->code_fd);
+	if (!ret && o->want_opt)
+		ret = store_opt_path(o->name, o->number, path, sizeof(path));
+	if (!ret && o->want_opt)
+		ret = sandbox_dir_open(path, &o->opt_fd);
 	if (ret)
 		snprintf(o->text.text, sizeof(o->text.text), "code of %s: %s", o->name,
 			 strerror(-ret));
@@ -91,10 +95,13 @@ static void opening_done(struct work *work)
 	size_t ws_count;
 
 	v->opening = false;
-	if (o->code_fd >= 0) {
-		cleanup_fd(&v->code_fd);
-		v->code_fd = o->code_fd;
+	if (o->code_fd >= 0 && !o->err) {
+		version_close_dirs(v);
+		v->code_fd = steal_fd(&o->code_fd);
+		v->opt_fd = steal_fd(&o->opt_fd);
 	}
+	cleanup_fd(&o->code_fd);
+	cleanup_fd(&o->opt_fd);
 	if (o->template) {
 		template_retire(v->template);
 		v->template = o->template;
@@ -123,7 +130,8 @@ int version_open(struct version *v, bool drop_cache, version_opened_fn done)
 	o->want_code = v->code_fd < 0;
 	o->want_template = v->number && v->state == VERSION_ACTIVE && !v->template;
 	o->drop_cache = drop_cache;
-	o->code_fd = -1;
+	o->want_opt = v->settings.layers.count;
+	o->code_fd = o->opt_fd = -1;
 	v->opening = true;
 	worker_queue(&o->work);
 	return 0;

@@ -230,6 +230,8 @@ static void test_settings_survive_their_own_text(void **state)
 		    "\"Description\": \"ü\", \"Role\": \"arn:aws:iam::123456789012:role/x/y\", "
 		    "\"KMSKeyArn\": \"arn:k\", \"TracingConfig\": {\"Mode\": \"Active\"}, "
 		    "\"DeadLetterConfig\": {\"TargetArn\": \"arn:d\"}, "
+		    "\"Layers\": [{\"Arn\": \"arn:aws:lambda:local:000000000000:layer:l:7\", "
+		    "\"CodeSize\": 5, \"UnpackedSize\": 9}], "
 		    "\"Environment\": {\"Variables\": {\"A\": \"1\"}}}");
 	assert_int_equal(function_settings_parse(root, &s, &e), 0);
 	again = function_settings_json(&s);

@@ -326,7 +326,7 @@ static int create(const char *name, const char *settings, const char *path)
 static void test_store_survives_and_cleans_up(void **state)
 {
 	const char *settings = "{\"Handler\": \"app.handler\", \"Timeout\": 7}";
-	struct store_code code = {.source.kind = CODE_DIRECTORY};
+	struct store_code code = {.source.kind = CODE_DIRECTORY, .keep_layers = true};
 	int dirfd = -1, tmp_fd = -1;
 	struct function *f;
 
