@@ -135,7 +135,7 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (30)
 SOURCES := $(sort $(foreach l,$(LIBRARIES),$($(l)_SRCS)) $(foreach p,$(PROGRAMS_READY),$($(p)_MAIN)))
 TEST_SOURCES := $(UNIT_TESTS:%=tests/unit/%.c) $(FUZZERS:%=tests/fuzz/%.c)
 C_FILES = $(shell find common snapshot-format vmm snapd guest include bench tests examples -name '*.[ch]' | sort)
-SHELL_FILES = $(shell grep -lrE '^\#!.*(bash|/sh)' scripts tests .ci bench examples --include='*' | sort) $(wildcard tests/functional/*.bats tests/functional/*.bash)
+SHELL_FILES = $(shell grep -lrE '^\#!.*(bash|/sh)' scripts tests .ci bench examples --include='*' | sort) $(wildcard tests/functional/*.bats tests/functional/*.bash) packaging/completion/quickthaw
 comma := ,
 define command_json
 { "directory": "$(CURDIR)", "file": "$(1)", "command": "$(CC) $(CPPFLAGS) $(CFLAGS) -c $(1)" }
@@ -162,12 +162,29 @@ format-check: ## does `make format` have anything to do
 
 # ---- installation
 
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+DOCDIR ?= $(PREFIX)/share/doc/quickthaw
+
 install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/bin/vmm $(DESTDIR)$(PREFIX)/libexec/quickthaw
 	install -m 644 $(wildcard guest/*.py) $(DESTDIR)$(PREFIX)/share/quickthaw
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
+	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
+	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/quickthaw.service
+	install -m 644 packaging/completion/quickthaw $(DESTDIR)$(COMPLETIONDIR)/quickthaw
+	for program in $(PROGRAMS_READY); do ln -sf quickthaw $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
+	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(DOCDIR)
+	install -m 644 $(wildcard examples/*.*) $(DESTDIR)$(DOCDIR)/examples
+	cp -r $(patsubst %/,%,$(wildcard examples/*/)) $(DESTDIR)$(DOCDIR)/examples
 	for page in $(wildcard docs/man/*.[1-8]); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
+
+deb: all ## a Debian package, build/quickthaw_VERSION_amd64.deb
+	$(Q)scripts/setup build service
+	$(Q)BUILD=$(BUILD) scripts/deb
 
 clean: ## remove what was built (the emulated host's kernel stays)
 	$(Q)[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name hwkvm -exec rm -rf {} +
@@ -179,6 +196,6 @@ help: ## this list
 	@grep -hE '^[a-z_.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: all asan asan-unit-tests bench check clean compile_commands.json demo distclean format format-check fuzz \
+.PHONY: all asan asan-unit-tests bench check clean compile_commands.json deb demo distclean format format-check fuzz \
 	fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:
