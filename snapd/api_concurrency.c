@@ -9,6 +9,7 @@
 #include "snapd/api_change.h"
 #include "snapd/api_page.h"
 #include "snapd/function_store.h"
+#include "snapd/provision.h"
 #include "snapd/scheduler.h"
 
 /* Of the host's concurrency this part cannot be reserved, as Lambda keeps 100 of 1,000. */
@@ -100,22 +101,20 @@ void api_concurrency_get(const struct api_call *call)
 
 /* ---- provisioned ----------------------------------------------------------------------------- */
 
-static json_t *provisioned_json(const struct function *f, const struct provisioned_config *p)
+static json_t *provisioned_json(struct function *f, const struct provisioned_config *p)
 {
-	const struct version *v =
-		function_resolve((struct function *)(uintptr_t)f, p->entry.qualifier);
-	unsigned live = v ? MIN(v->load.provision.live, p->requested) : 0;
-	const char *reason = v ? v->load.provision.reason : "the alias's version is not there";
+	struct provision_status status =
+		scheduler_provisioned_status(f, p->entry.qualifier, p->requested);
 	char when[TIME_TEXT_CHARS + 1];
 	json_t *root = json_pack(
 		"{s:I, s:I, s:I, s:s, s:s}", "RequestedProvisionedConcurrentExecutions",
 		(json_int_t)p->requested, "AllocatedProvisionedConcurrentExecutions",
-		(json_int_t)live, "AvailableProvisionedConcurrentExecutions", (json_int_t)live,
-		"Status", live == p->requested ? "READY" : (*reason ? "FAILED" : "IN_PROGRESS"),
+		(json_int_t)status.available, "AvailableProvisionedConcurrentExecutions",
+		(json_int_t)status.available, "Status", provision_state_names[status.state],
 		"LastModified", time_text(p->modified_ns, when));
 
-	if (root && *reason && live < p->requested)
-		json_object_set_new(root, "StatusReason", json_string(reason));
+	if (root && *status.reason)
+		json_object_set_new(root, "StatusReason", json_string(status.reason));
 	return root;
 }
 
@@ -217,7 +216,7 @@ void api_provisioned_get(const struct api_call *call)
 static json_t *item_json(const void *item, const void *arg)
 {
 	const struct provisioned_config *p = item;
-	const struct function *f = arg;
+	struct function *f = (struct function *)(uintptr_t)arg;
 	char arn[FUNCTION_NAME_ARN_MAX + 1];
 	json_t *root = provisioned_json(f, p);
 
@@ -257,8 +256,8 @@ void api_account_settings(struct http_request *r)
 	http_reply_json(r, 200,
 			json_pack("{s:{s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:i}}", "AccountLimit",
 				  "TotalCodeSize", (json_int_t)INT64_MAX, "CodeSizeUnzipped",
-				  (json_int_t)CODE_BYTES_MAX, "CodeSizeZipped",
-				  (json_int_t)MIB(50), "ConcurrentExecutions", (json_int_t)limit,
+				  (json_int_t)CODE_BYTES_MAX, "CodeSizeZipped", (json_int_t)MIB(50),
+				  "ConcurrentExecutions", (json_int_t)limit,
 				  "UnreservedConcurrentExecutions",
 				  (json_int_t)(limit > reserved ? limit - reserved : 0),
 				  "AccountUsage", "TotalCodeSize", (json_int_t)code_bytes,
