@@ -246,11 +246,14 @@ void http_turn(void)
 {
 	for (unsigned i = 0; i < http.count; i++) {
 		struct http_door *door = &http.doors[i];
+		bool full;
 
 		if (!door->due)
 			continue;
-		door->due = false;
+		/* A full libmicrohttpd listens no more, and again only when it is run once more. */
+		full = !door->first_free;
 		MHD_run(door->daemon);
+		door->due = full && door->first_free;
 		/* One event at a time: when connections are still waiting, this fires at once. */
 		if (!door->armed)
 			event_loop_poll_once(LOOP_HTTP, i, 0, door->epoll_fd);

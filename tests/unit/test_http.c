@@ -680,6 +680,10 @@ static void test_refused_clients_do_not_stay(void **state)
 	for (int i = 0; i < CONNECTIONS; i++)
 		close(fds[i]);
 	wait_for_used(0);
+	fds[0] = dial_unix();
+	say(fds[0], "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+	assert_status(hear(fds[0]), "200");
+	close(fds[0]);
 }
 
 static void test_too_many_of_a_peer(void **state)
