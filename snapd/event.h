@@ -74,6 +74,8 @@ struct event_function {
 	TAILQ_ENTRY(event_function) active;
 };
 
+TAILQ_HEAD(event_function_list, event_function);
+
 /* ---- events that are not due yet: a heap by time ---- */
 
 struct event_heap {

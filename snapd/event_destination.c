@@ -189,18 +189,19 @@ static int open_beneath(int dir_fd, const char *path)
 int event_file_append(int dir_fd, const char *path, const char *text, size_t n)
 {
 	CLEANUP_FD int fd = open_beneath(dir_fd, path);
-	CLEANUP_FREE char *line = malloc(n + 1);
+	CLEANUP_FREE char *line = NULL;
 	struct stat st;
 	int ret;
 
 	if (fd < 0)
 		return fd;
-	if (!line)
-		return -ENOMEM;
 	if (fstat(fd, &st))
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
+	line = malloc(n + 1);
+	if (!line)
+		return -ENOMEM;
 	memcpy(line, text, n);
 	line[n] = '\n';
 	/* One write: others may append to the same file. */

@@ -149,8 +149,9 @@ static void settle(struct event *e, const struct event_attempt *a)
 	e->setbacks += a->result == EVENT_NOT_RUN;
 	history = (struct event_history){e->errors, e->setbacks, event_age_ns(e, now)};
 	event_settings_read(e, event_queue.params.retry_delay_ns, &settings);
-	verdict = a->expired ? (struct event_verdict){.condition = EVENT_AGE_EXCEEDED}
-			     : event_policy_judge(&settings.policy, &history, a->result);
+	verdict = event_policy_judge(&settings.policy, &history, a->result);
+	if (a->expired)
+		verdict.condition = EVENT_AGE_EXCEEDED;
 	count(e, verdict.condition, a->result);
 	if (verdict.condition > EVENT_SUCCESS)
 		log_warn("event %s of %s: given up after %u attempts: %s", e->request_id,

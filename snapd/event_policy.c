@@ -43,5 +43,6 @@ struct event_verdict event_policy_judge(const struct event_policy *policy,
 	else
 		delay_ns = doubled(EVENT_BACKOFF_MS * 1000000ull, history->setbacks - 1,
 				   EVENT_BACKOFF_MAX_MS * 1000000ull);
-	return (struct event_verdict){.condition = EVENT_RETRY, .delay_ns = MIN(delay_ns, left_ns)};
+	delay_ns = MIN(delay_ns, left_ns);
+	return (struct event_verdict){.condition = EVENT_RETRY, .delay_ns = delay_ns};
 }

@@ -24,7 +24,7 @@ struct event_queue {
 	struct event_queue_stats stats;
 	struct event_heap waiting;
 	struct event_list unsettled;
-	TAILQ_HEAD(, event_function) active;
+	struct event_function_list active;
 	size_t storing_bytes, kept_bytes;
 	uint64_t removed_bytes;
 	uint64_t blocked_ns;

@@ -67,9 +67,7 @@ enum statement {
 static const char *const sql[] = {
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
 	[SQL_COMMIT] = "COMMIT",
-	[SQL_ADD] = "INSERT INTO event (id, request_id, function, qualifier, trace_id, accepted_ms,"
-		    " due_ms, errors, setbacks, checksum, payload)"
-		    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+	[SQL_ADD] = "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
 	[SQL_LOAD] = "SELECT trace_id, checksum, payload FROM event WHERE id = ?1",
 	[SQL_RETRY] = "UPDATE event SET due_ms = ?2, errors = ?3, setbacks = ?4 WHERE id = ?1",
 	[SQL_REMOVE] = "DELETE FROM event WHERE id = ?1",
@@ -499,7 +497,7 @@ static int rescue_row(const struct event_row *row, void *arg)
 	struct event_row copy = *row;
 	CLEANUP_FREE char *payload = NULL;
 	CLEANUP_FREE char *trace_id = NULL;
-	size_t n;
+	size_t n = 0;
 	int ret;
 
 	if (row->id <= r->last)
