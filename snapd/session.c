@@ -89,15 +89,14 @@ static_assert(ARRAY_SIZE(allowed) == INSTANCE_STATE_COUNT, "a rule for each stat
 
 #define HAS_WORK (TO(BOOTING) | TO(CAPTURING) | TO(RESTORING) | TO(INVOKING) | TO(TRACING))
 
-static const struct session_hooks no_hooks;
+static const struct session_hooks no_hooks, *session_hooks = &no_hooks;
 
 static struct {
 	struct instance table[INSTANCES_MAX];
-	const struct session_hooks *hooks;
 	uint64_t next_deadline_ns;
 	uint64_t serial;
 	unsigned counts[INSTANCE_STATE_COUNT];
-} session = {.hooks = &no_hooks};
+} session;
 
 static void on_exited(const struct loop_event *event);
 static void on_page_in_failed(uint32_t client, const char *text);
@@ -116,18 +115,18 @@ void session_enter(struct instance *inst, enum instance_state state)
 	inst->state = state;
 	inst->changed_ns = clock_mono_ns();
 	inst->deadline_ns = UINT64_MAX;
-	if (session.hooks->moved)
-		session.hooks->moved(inst, from);
-	if (session.hooks->changed)
-		session.hooks->changed(inst);
+	if (session_hooks->moved)
+		session_hooks->moved(inst, from);
+	if (session_hooks->changed)
+		session_hooks->changed(inst);
 }
 
 void session_set_deadline(struct instance *inst, uint64_t at_ns)
 {
 	inst->deadline_ns = at_ns;
 	session.next_deadline_ns = MIN(session.next_deadline_ns, at_ns);
-	if (session.hooks->changed)
-		session.hooks->changed(inst);
+	if (session_hooks->changed)
+		session_hooks->changed(inst);
 }
 
 static bool has_work(const struct instance *inst)
@@ -139,7 +138,7 @@ int session_init(const struct session_hooks *hooks, int root_fd, int runtime_fd)
 {
 	int ret;
 
-	session.hooks = hooks;
+	session_hooks = hooks;
 	session.next_deadline_ns = UINT64_MAX;
 	session.counts[INSTANCE_FREE] = INSTANCES_MAX;
 	event_loop_handle(LOOP_EXITED, on_exited);
@@ -194,14 +193,14 @@ struct instance *session_new(void)
 void session_is_shell(struct instance *inst)
 {
 	session_enter(inst, INSTANCE_SHELL);
-	session.hooks->shell(inst);
+	session_hooks->shell(inst);
 }
 
 static void free_slot(struct instance *inst)
 {
 	session_enter(inst, INSTANCE_FREE);
 	inst->generation = (inst->generation + 1) & LOOP_GENERATION_MASK;
-	session.hooks->gone();
+	session_hooks->gone();
 }
 
 void session_spawned(struct instance *inst, int control)
@@ -274,7 +273,7 @@ void session_end(struct instance *inst)
 	inst->events = NULL;
 	session_set_deadline(inst, clock_mono_ns() + SECONDS(END_TIMEOUT_S));
 	sandbox_kill(&inst->child);
-	session.hooks->gone();
+	session_hooks->gone();
 }
 
 /** End it; tell its owner when that one waits for something. */
