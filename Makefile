@@ -115,6 +115,12 @@ bench: ## measure every stage into build/bench/results.json and a picture, resul
 	$(Q)HOST=$(HOST) scripts/with-kvm --timeout 3600 -- sh -c \
 		'exec $(BUILD)/bin/bench run $${HWKVM_OUT:+--out $$HWKVM_OUT/results.json} $(BENCH_ARGS)'
 
+bench-service: ## load the service: throughput, bursts, churn, overload, into build/bench/service.json (BENCH_ARGS=...)
+	$(Q)scripts/setup build bench
+	$(SUBMAKE) all
+	$(Q)HOST=$(HOST) scripts/with-kvm --memory 4096 --timeout 3600 -- sh -c \
+		'exec $(BUILD)/bin/bench service $${HWKVM_OUT:+--out $$HWKVM_OUT/service.json} $(BENCH_ARGS)'
+
 asan: ## build everything with ASan and UBSan into build/asan
 	$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all unit-tests
 
@@ -196,6 +202,6 @@ help: ## this list
 	@grep -hE '^[a-z_.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: all asan asan-unit-tests bench check clean compile_commands.json deb demo distclean format format-check fuzz \
-	fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
+.PHONY: all asan asan-unit-tests bench bench-service check clean compile_commands.json deb demo distclean format \
+	format-check fuzz fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:

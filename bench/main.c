@@ -13,6 +13,7 @@
 
 #include "bench/cases.h"
 #include "bench/report.h"
+#include "bench/service_load.h"
 #include "bench/trace/trace.h"
 #include "common/io.h"
 #include "common/util.h"
@@ -27,6 +28,7 @@ enum { EVENT_BYTES_MAX = 6 << 20 };
 static const char usage_text[] =
 	"Usage: bench run [OPTION]...\n"
 	"       bench measure --function NAME [OPTION]...\n"
+	"       bench service [OPTION]...\n"
 	"       bench trace --function NAME [OPTION]...\n"
 	"       bench compare A.json B.json\n"
 	"\n"
@@ -37,6 +39,8 @@ static const char usage_text[] =
 	"           memory, the snapshot, CPU-bound work, peers, and the bound that this host's\n"
 	"           own operations set. Prints tables, writes results as JSON and a picture\n"
 	"  measure  one published function of a running snapd, as one table\n"
+	"  service  start a snapd of its own and load it from this process: throughput on fresh\n"
+	"           and on warm instances, bursts, many functions, more than it can do\n"
 	"  trace    one invocation's page mappings, exits and template fills on a time line,\n"
 	"           with guest addresses and mappings (needs BPF)\n"
 	"  compare  two result files, row by row; exit 1 when a p50 grew by more than a fifth\n"
@@ -60,6 +64,10 @@ static const char usage_text[] =
 	"  --function NAME    what to invoke\n"
 	"  --event JSON|@FILE what to send (default {})\n"
 	"  --start KIND       trace: boot, cold, resident (default) or warm\n"
+	"Options of service:\n"
+	"  --scale PERCENT    of the sizes that the goals are for, 1 to 100 (default 100; on the\n"
+	"                     emulated host 1)\n"
+	"  --out FILE         as of run (default BUILD/bench/service.json)\n"
 	"Options of all:\n"
 	"  --build DIR    where bin/ and scratch files are (default build)\n"
 	"  --source DIR   where examples/, guest/ and bench/ are (default .)\n"
@@ -83,38 +91,37 @@ struct options {
 	const char *function;
 	const char *event;
 	const char *start;
+	unsigned scale;
 	char bin_dir[256];
 	char out_default[280];
 	char *event_text; /**< of --event @FILE */
 };
 
 static const struct option long_options[] = {
-	{"out", required_argument, NULL, 'o'},
-	{"boots", required_argument, NULL, 'b'},
-	{"colds", required_argument, NULL, 'c'},
-	{"residents", required_argument, NULL, 'r'},
-	{"warms", required_argument, NULL, 'w'},
-	{"socket", required_argument, NULL, 'S'},
-	{"function", required_argument, NULL, 'f'},
-	{"event", required_argument, NULL, 'e'},
-	{"start", required_argument, NULL, 's'},
-	{"build", required_argument, NULL, 'B'},
-	{"source", required_argument, NULL, 'D'},
-	{"help", no_argument, NULL, 'h'},
-	{0},
+	{"out", required_argument, NULL, 'o'},	    {"boots", required_argument, NULL, 'b'},
+	{"colds", required_argument, NULL, 'c'},    {"residents", required_argument, NULL, 'r'},
+	{"warms", required_argument, NULL, 'w'},    {"socket", required_argument, NULL, 'S'},
+	{"function", required_argument, NULL, 'f'}, {"event", required_argument, NULL, 'e'},
+	{"start", required_argument, NULL, 's'},    {"scale", required_argument, NULL, 'p'},
+	{"build", required_argument, NULL, 'B'},    {"source", required_argument, NULL, 'D'},
+	{"help", no_argument, NULL, 'h'},	    {0},
 };
 
-static int count(const char *option, const char *text)
+static int number(const char *option, const char *text, int max)
 {
 	char *end;
 	long n = strtol(text, &end, 10);
 
-	if (end == text || *end || n < 1 || n > SAMPLES_MAX) {
-		fprintf(stderr, "bench: --%s %s: give a count from 1 to %d\n", option, text,
-			SAMPLES_MAX);
+	if (end == text || *end || n < 1 || n > max) {
+		fprintf(stderr, "bench: --%s %s: give a count from 1 to %d\n", option, text, max);
 		exit(2);
 	}
 	return (int)n;
+}
+
+static int count(const char *option, const char *text)
+{
+	return number(option, text, SAMPLES_MAX);
 }
 
 static void set_start(struct options *o, const char *start)
@@ -184,6 +191,9 @@ static void parse_option(struct options *o, int c)
 		break;
 	case 's':
 		set_start(o, optarg);
+		break;
+	case 'p':
+		o->scale = (unsigned)number("scale", optarg, 100);
 		break;
 	case 'B':
 		o->bench.build_dir = optarg;
@@ -267,7 +277,7 @@ static int command_run(struct options *o)
 	report_add_goals(&b->results);
 	ret = host_costs_measure(b);
 	if (!ret)
-		ret = service_start(&b->service, b->build_dir, b->bin_dir, runtime);
+		ret = service_start(&b->service, b->build_dir, b->bin_dir, runtime, NULL);
 	if (!ret)
 		ret = run_cases(b);
 	service_stop(&b->service);
@@ -280,6 +290,29 @@ static int command_run(struct options *o)
 		return 1;
 	plot(b, o->out);
 	return 0;
+}
+
+static int command_service(struct options *o)
+{
+	struct service_sizes sizes = service_sizes_scaled(o->scale);
+	struct bench *b = &o->bench;
+	char runtime[256];
+
+	if (!o->out) {
+		snprintf(o->out_default, sizeof(o->out_default), "%s/bench/service.json",
+			 b->build_dir);
+		o->out = o->out_default;
+	}
+	snprintf(runtime, sizeof(runtime), "%s/guest", b->source_dir);
+	host_describe(b);
+	report_add_service_goals(&b->results);
+	if (service_load_run(b, &sizes, runtime))
+		return 1;
+	report_table(&b->results);
+	report_service_targets(&b->results);
+	if (o->scale < 100)
+		printf("at %u %% of the sizes that the goals are for\n", o->scale);
+	return write_results(b, o->out) ? 1 : 0;
 }
 
 static int attach(struct options *o, const char *command)
@@ -347,13 +380,16 @@ static int dispatch(struct options *o, const char *command, int argc, char **arg
 		fprintf(stderr, "bench compare: give two result files\n");
 		return 2;
 	}
-	if (!strcmp(command, "run") || !strcmp(command, "measure") || !strcmp(command, "trace")) {
+	if (!strcmp(command, "run") || !strcmp(command, "measure") || !strcmp(command, "trace") ||
+	    !strcmp(command, "service")) {
 		status = no_arguments(command, argc, argv);
 		if (status)
 			return status;
 	}
 	if (!strcmp(command, "run"))
 		return command_run(o);
+	if (!strcmp(command, "service"))
+		return command_service(o);
 	if (!strcmp(command, "measure"))
 		return command_measure(o);
 	if (!strcmp(command, "trace"))
@@ -376,6 +412,9 @@ int main(int argc, char **argv)
 	};
 	const char *command = argc > 1 ? argv[1] : "";
 	int status;
+
+	/* On the emulated host everything takes ten times as long and more. */
+	o.scale = getenv("HWKVM") ? 1 : 100;
 
 	if (version_asked("bench", argc, argv))
 		return 0;

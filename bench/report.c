@@ -36,6 +36,10 @@ static const char *pretty(double v, const char *unit, char *buf, size_t n)
 		snprintf(buf, n, "0");
 	else if (!strcmp(unit, "pages"))
 		snprintf(buf, n, "%.0f pages", v);
+	else if (!strcmp(unit, "count"))
+		snprintf(buf, n, "%.0f", v);
+	else if (!strcmp(unit, "per_s"))
+		snprintf(buf, n, "%.0f/s", v);
 	else
 		snprintf(buf, n, "%.*f %s", v < 10 ? 3 : 1, v, !strcmp(unit, "ratio") ? "x" : unit);
 	return buf;
@@ -138,7 +142,8 @@ void report_summary(const struct results *r, const char *workload)
 
 /* ---- goals ---- */
 
-/** struct target - a goal on the p50 of a row, in the row's unit. */
+/** struct target - a goal on the p50 of a row, in the row's unit: at most that, or of a rate
+ * (per_s) at least. */
 struct target {
 	const char *what;
 	const char *name;
@@ -159,10 +164,25 @@ static const struct target targets[] = {
 	 6 << 20},
 };
 
-void report_add_goals(struct results *r)
+/* Of the service under load: each row has one value, the worst. */
+static const struct target service_targets[] = {
+	{"every request on a fresh instance", "fresh_throughput", "hello-python", "per_s", 150,
+	 400},
+	{"warm throughput", "warm_throughput", "hello-python", "per_s", 2000, 8000},
+	{"burst on an idle node, p99", "burst_p99", "hello-python", "ms", 2000, 600},
+	{"churn: requests lost", "churn_lost", "hello-python", "count", 0, 0},
+	{"churn: answered or run twice", "churn_duplicated", "hello-python", "count", 0, 0},
+	{"churn: processes left", "churn_leaked_processes", "hello-python", "count", 0, 0},
+	{"churn: descriptors left", "churn_leaked_fds", "hello-python", "count", 0, 0},
+	{"churn: memfds left", "churn_leaked_memfds", "hello-python", "count", 0, 0},
+	{"2x overload, p99 to alone, fresh", "overload_fresh_p99", "hello-python", "ratio", 3, 3},
+	{"2x overload, p99 to alone, warm", "overload_warm_p99", "hello-python", "ratio", 3, 3},
+};
+
+static void add_goals(struct results *r, const struct target *list, size_t count)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
-		const struct target *t = &targets[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct target *t = &list[i];
 
 		json_array_append_new(r->goals,
 				      json_pack("{s:s, s:s, s:s, s:f, s:f}", "case", t->name,
@@ -171,14 +191,53 @@ void report_add_goals(struct results *r)
 	}
 }
 
+void report_add_goals(struct results *r)
+{
+	add_goals(r, targets, ARRAY_SIZE(targets));
+}
+
+void report_add_service_goals(struct results *r)
+{
+	add_goals(r, service_targets, ARRAY_SIZE(service_targets));
+}
+
+static bool is_rate(const struct target *t)
+{
+	return !strcmp(t->unit, "per_s");
+}
+
 /** Times of an emulated host are no times: only what is no time can be judged there. */
 static const char *verdict(const struct target *t, double v, bool emulated)
 {
 	if (isnan(v))
 		return "not measured";
-	if (emulated && !strcmp(t->unit, "ms"))
+	if (emulated && (!strcmp(t->unit, "ms") || is_rate(t)))
 		return "not judged: emulated host";
+	if (is_rate(t))
+		return v >= t->stretch ? "stretch" : v >= t->must ? "met" : "MISSED";
 	return v <= t->stretch ? "stretch" : v <= t->must ? "met" : "MISSED";
+}
+
+static void print_targets(const struct results *r, const struct target *list, size_t count)
+{
+	bool emulated = json_is_true(json_object_get(r->host, "emulated"));
+	char must[32], stretch[32], got[32];
+
+	for (size_t i = 0; i < count; i++) {
+		const struct target *t = &list[i];
+		double v = results_p50(r, t->name, "quickthaw", t->workload);
+
+		printf("%-34s %12s %12s %12s  %s\n", t->what,
+		       pretty(t->must, t->unit, must, sizeof(must)),
+		       pretty(t->stretch, t->unit, stretch, sizeof(stretch)),
+		       pretty(v, t->unit, got, sizeof(got)), verdict(t, v, emulated));
+	}
+}
+
+void report_service_targets(const struct results *r)
+{
+	printf("\n%-34s %12s %12s %12s  %s\n", "GOAL", "MUST", "STRETCH", "MEASURED", "");
+	print_targets(r, service_targets, ARRAY_SIZE(service_targets));
 }
 
 /** One time of hello-python in another of the same run; @must: 0: there is no goal. */
@@ -199,21 +258,11 @@ static void print_ratio(const char *what, double v, double to, double must)
 void report_targets(const struct results *r)
 {
 	static const char work[] = "hello-python";
-	bool emulated = json_is_true(json_object_get(r->host, "emulated"));
 	double bare = results_p50(r, "process", "bare-process", work);
 	double boot = results_p50(r, "cold_boot", "quickthaw", work);
-	char must[32], stretch[32], got[32];
 
 	printf("\n%-34s %12s %12s %12s  %s\n", "GOAL (p50)", "MUST", "STRETCH", "MEASURED", "");
-	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
-		const struct target *t = &targets[i];
-		double v = results_p50(r, t->name, "quickthaw", t->workload);
-
-		printf("%-34s %12s %12s %12s  %s\n", t->what,
-		       pretty(t->must, t->unit, must, sizeof(must)),
-		       pretty(t->stretch, t->unit, stretch, sizeof(stretch)),
-		       pretty(v, t->unit, got, sizeof(got)), verdict(t, v, emulated));
-	}
+	print_targets(r, targets, ARRAY_SIZE(targets));
 	print_ratio("resident restore to bare python3",
 		    results_p50(r, "resident_restore", "quickthaw", work), bare, 0.5);
 	print_ratio("warm invoke to bare python3", results_p50(r, "warm", "quickthaw", work), bare,
@@ -262,6 +311,8 @@ static json_t *load(const char *path)
  */
 static bool grew(const json_t *a, const json_t *b)
 {
+	if (!strcmp(text(a, "unit"), "per_s")) /* more is better */
+		return number(b, "p50") * GROWTH_MAX < number(a, "p50");
 	return strcmp(text(a, "stage"), "bound") != 0 &&
 	       number(b, "p50") > number(a, "p50") * GROWTH_MAX;
 }

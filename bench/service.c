@@ -22,6 +22,7 @@ enum {
 	SETTLE_US = 30000,
 	SETTLE_TRIES = 200,
 	SETTLE_PAUSE_US = 10000,
+	ARGS_MAX = 32,
 };
 
 extern char **environ;
@@ -109,13 +110,17 @@ static int wait_ready(struct service *s)
 }
 
 int service_start(struct service *s, const char *build_dir, const char *bin_dir,
-		  const char *runtime_dir)
+		  const char *runtime_dir, const char *const *options)
 {
 	posix_spawn_file_actions_t actions;
 	char snapd[192], vmm[192], state[192], log[192];
-	const char *argv[] = {snapd,   "--state", state,	   "--socket",	s->socket_path,
-			      "--vmm", vmm,	  "--runtime-dir", runtime_dir, NULL};
-	int ret;
+	const char *argv[ARGS_MAX] = {snapd,	  "--state",	   state,
+				      "--socket", s->socket_path,  "--vmm",
+				      vmm,	  "--runtime-dir", runtime_dir};
+	int ret, n = 9;
+
+	for (; options && *options && n < ARGS_MAX - 1; options++)
+		argv[n++] = *options;
 
 	snprintf(s->dir, sizeof(s->dir), "%s/bench.XXXXXX", build_dir);
 	if (!mkdtemp(s->dir))

@@ -24,11 +24,12 @@ struct service {
 int service_attach(struct service *s, const char *socket_path);
 /**
  * service_start() - start a snapd of our own with its state in a new directory below @build_dir.
- * @bin_dir: where snapd and vmm are; @runtime_dir: bootstraps
+ * @bin_dir: where snapd and vmm are; @runtime_dir: bootstraps; @options: more of them for snapd,
+ * ends with NULL; NULL: none
  * Return: 0 or -errno, explained on stderr.
  */
 int service_start(struct service *s, const char *build_dir, const char *bin_dir,
-		  const char *runtime_dir);
+		  const char *runtime_dir, const char *const *options);
 /** service_stop() - end it (if it is ours) and remove its state. */
 void service_stop(struct service *s);
 

@@ -1,10 +1,10 @@
 # bench: the harness, the cases, the peers, the tracer
-bench_SRCS := bench/harness.c bench/service.c bench/cases.c bench/host_costs.c bench/report.c \
+bench_SRCS := bench/harness.c bench/load.c bench/service.c bench/service_load.c bench/cases.c bench/host_costs.c bench/report.c \
 	bench/peers/peers.c bench/trace/trace.c \
 	bench/trace/timeline.c bench/trace/page_notes.c
 bench_MAIN := bench/main.c
 bench_LIBS := bench common
-bench_LDLIBS := -lcurl -ljansson -llz4 -lbpf -lelf -lz -lm
+bench_LDLIBS := -lcurl -lhttp_parser -ljansson -llz4 -lbpf -lelf -lz -lm
 
 # The BPF program and its skeleton; CO-RE, so no header of the running kernel is needed.
 $(BUILD)/bench/trace/trace.bpf.o: bench/trace/trace.bpf.c bench/trace/trace_event.h

@@ -101,7 +101,9 @@ test_code_oci_LDLIBS := $(snapd_LDLIBS)
 test_code_layer_LIBS := snapd snapshot common
 test_code_layer_LDLIBS := $(snapd_LDLIBS)
 # The harness: percentiles, rows, comparing, the tracer's names of pages.
-UNIT_TESTS += test_bench
+UNIT_TESTS += test_bench test_bench_load
+test_bench_load_LIBS := bench common
+test_bench_load_LDLIBS := -ljansson -lhttp_parser -lcurl -lm
 test_bench_LIBS := bench common
 test_bench_LDLIBS := -ljansson -lm
 # What is counted, as Prometheus reads it; readiness; the list of failures.
