@@ -62,7 +62,7 @@ static const struct option_info table[] = {
 	 "microVMs to keep ready: more serve bursts better and take about 2 MiB each"},
 	{"keep-warm", "SECONDS", OPTION_NUMBER, FIELD(keep_warm_s), "60", 0, 86400, NULL,
 	 "how long an idle instance is kept for the next invocation; 0: every invocation restores"},
-	{"memory-budget", "MIB", OPTION_NUMBER, FIELD(memory_budget_mib), NULL, 64, 4194304, NULL,
+	{"memory-budget", "MIB", OPTION_NUMBER, FIELD(memory_budget_mib), NULL, 16, 4194304, NULL,
 	 "what instances and templates may take together (default: three quarters of what the "
 	 "host, or the cgroup of snapd, has)"},
 	{"max-instances", "N", OPTION_NUMBER, FIELD(max_instances), "400", 1, 448, NULL,

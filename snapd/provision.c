@@ -73,8 +73,11 @@ struct provision_status scheduler_provisioned_status(struct function *f, const c
 	const struct version_provision *p = v ? &v->load.provision : NULL;
 	struct provision_status ret = {.state = PROVISION_IN_PROGRESS, .reason = ""};
 
-	if (!p)
+	if (!p) {
+		ret.state = PROVISION_FAILED;
+		ret.reason = "there is no such version any more";
 		return ret;
+	}
 	ret.available = MIN(p->live, requested);
 	if (ret.available == requested) {
 		ret.state = PROVISION_READY;

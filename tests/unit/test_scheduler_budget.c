@@ -225,6 +225,7 @@ static void test_provisioned_status_is_lambdas(void **state)
 	assert_int_equal(s.available, 3);
 	s = scheduler_provisioned_status(f, "2", 3);
 	assert_int_equal(s.available, 0);
+	assert_string_equal(provision_state_names[s.state], "FAILED");
 	function_put(f);
 }
 
