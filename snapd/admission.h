@@ -26,7 +26,7 @@ extern const char *const admission_reasons[ADMISSION_COUNT];
  * @waiting, @waiting_max: in the queue; @function_waiting: of this function
  * @standing_ns: since when, until now, some of this function have been waiting without a pause
  * @burst_ns: a queue that stands longer than that is no burst that will drain
- * @calm_ns: since when none of it was refused for overload
+ * @calm_ns: since when none of it was refused for overload; UINT64_MAX: none ever was
  * @start_gap_ns: how far apart starts of this function have been while it waited; 0: not known yet
  * @patience_ns: how long one may wait in a standing queue
  */

@@ -98,10 +98,10 @@ void api_function_get(const struct api_call *call)
 
 	if (!v)
 		return;
-	root = json_pack("{s:o, s:{s:s, s:o}}", "Configuration", shown_json(call, v), "Code",
-			 "RepositoryType", "S3", "Location",
-			 api_code_location(call->http, "functions", call->function->name,
-					   v->number));
+	root = json_pack(
+		"{s:o, s:{s:s, s:o}}", "Configuration", shown_json(call, v), "Code",
+		"RepositoryType", "S3", "Location",
+		api_code_location(call->http, "functions", call->function->name, v->number));
 	if (root && json_object_size(control->tags))
 		json_object_set(root, "Tags", control->tags);
 	if (root && control->reserved_concurrency >= 0)

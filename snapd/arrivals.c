@@ -7,7 +7,7 @@
 
 enum { GAPS_MAX = 256, GAPS_MIN = 4, HALF_LIFE_S = 60 };
 
-static const double half_life_ns = HALF_LIFE_S * 1e9;
+static const uint64_t half_life_ns = HALF_LIFE_S * NSEC_PER_SEC;
 /** One arrival adds so much that a steady stream of r a second settles at r. */
 static const double arrival_weight = 0.5 / HALF_LIFE_S;
 
@@ -21,13 +21,15 @@ static unsigned bin_of(uint64_t gap_ns)
 
 double arrivals_rate(const struct arrivals *a, uint64_t now_ns)
 {
-	double halves = a->last_ns ? (double)(now_ns - a->last_ns) / half_life_ns : 0;
+	uint64_t idle_ns = a->last_ns ? now_ns - a->last_ns : 0;
+	uint64_t halves = idle_ns / half_life_ns;
 	double rate = a->rate;
 
-	for (; halves >= 1 && rate > 1e-9; halves--)
-		rate /= 2;
+	if (halves >= 64)
+		return 0;
 	/* Between two halvings a straight line is near enough. */
-	return halves >= 1 ? 0 : rate * (1 - halves / 2);
+	rate /= (double)(1ull << halves);
+	return rate * (1 - (double)(idle_ns % half_life_ns) / (double)half_life_ns / 2);
 }
 
 /** Old habits go: from time to time, each counts half. */

@@ -67,7 +67,7 @@ struct version_load {
  * struct function_load - the same of a function.
  * @in_flight: admitted and not answered
  * @service_ns: from an instance found to the answer, an average
- * @overload_ns: when one was last refused for overload
+ * @overload_ns: when one was last refused for overload; 0: never
  * @start_gap_ns: between two starts of it while it waited, an average; @last_start_ns: the last
  */
 struct function_load {

@@ -117,8 +117,9 @@ static int refuse_unsupported(const json_t *root, struct field_error *e)
 				       "loopback: leave it out");
 	if (field_is_set(root, "Architectures") &&
 	    (json_array_size(architectures) != 1 || !only || strcmp(only, "x86_64") != 0))
-		return field_refuse(e, "Architectures: functions run on this host's processor: "
-				       "give [\"x86_64\"], not %.20s",
+		return field_refuse(e,
+				    "Architectures: functions run on this host's processor: "
+				    "give [\"x86_64\"], not %.20s",
 				    only ? only : "this");
 	if (json_array_size(json_object_get(root, "FileSystemConfigs")))
 		return field_refuse(e, "FileSystemConfigs: not supported: leave it out");

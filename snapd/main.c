@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,8 +27,8 @@
 #include "snapd/function_store.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
-#include "snapd/layer_store.h"
 #include "snapd/keep.h"
+#include "snapd/layer_store.h"
 #include "snapd/options.h"
 #include "snapd/page_in.h"
 #include "snapd/prewarm.h"
@@ -150,6 +151,22 @@ static void open_signals(void)
 		die("signalfd: %m");
 	event_loop_handle(LOOP_SIGNAL, on_signal);
 	event_loop_poll_once(LOOP_SIGNAL, 0, 0, signal_fd);
+}
+
+enum { DESCRIPTORS_MIN = 4096 };
+
+/** An instance takes three, a template seven, a connection one. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_max < DESCRIPTORS_MIN)
+		log_warn("start: %llu descriptors at most: hundreds of instances need more "
+			 "(ulimit -n)",
+			 (unsigned long long)limit.rlim_max);
 }
 
 /** The directory of a file that is to be made: /run/quickthaw on a fresh machine. */
@@ -307,6 +324,7 @@ int main(int argc, char **argv)
 	if (ret)
 		die("descriptors passed by the service manager: %s", strerror(-ret));
 	block_signals();
+	raise_descriptors();
 	start(&options, &res);
 	service_manager_close_rest();
 	service_manager_ready("serving on %s", options.socket);

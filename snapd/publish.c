@@ -25,6 +25,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/budget.h"
 #include "snapd/function_store.h"
 #include "snapd/outcome.h"
 #include "snapd/runtime.h"
@@ -401,8 +402,11 @@ void publish_pump(void)
 			publish_fail(p, 404, "ResourceNotFoundException",
 				     "the function was deleted");
 		} else if (p->stage == PUBLISH_SHELL) {
+			if (!scheduler_has_room(p->version))
+				continue;
 			inst = shell_pool_take(scheduler_ram_class(&p->version->settings), 1);
 			if (inst) {
+				budget_charge(inst, scheduler_instance_bytes(p->version));
 				enter_stage(p, PUBLISH_BOOTING);
 				boot(p, inst);
 			}

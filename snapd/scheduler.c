@@ -444,7 +444,7 @@ static struct admission_view view_admission(const struct version *v, uint64_t no
 		.waiting_max = scheduler.params.queue_max,
 		.function_waiting = load->waiting.count,
 		.standing_ns = load->waiting.count ? now_ns - load->waiting.since_ns : 0,
-		.calm_ns = now_ns - load->overload_ns,
+		.calm_ns = load->overload_ns ? now_ns - load->overload_ns : UINT64_MAX,
 		.burst_ns = admission_burst_ns(start_cost_ns(v), scheduler.params.queue_timeout_ns),
 		.start_gap_ns = load->start_gap_ns,
 		.patience_ns = load->service_ns,

@@ -128,6 +128,9 @@ void scheduler_end_instances(const struct function *f);
 /** scheduler_retire_instances() - of a version that is deleted: each ends after its answer. */
 void scheduler_retire_instances(const struct version *v);
 
+/** scheduler_has_room() - is there room for one more instance of @v? Where not, the longest idle
+ * ones make room, and templates in this turn and the next ones; then ask again. */
+bool scheduler_has_room(const struct version *v);
 /** scheduler_instance_bytes() - what one more instance of @v is expected to take for itself. */
 uint64_t scheduler_instance_bytes(const struct version *v);
 /** scheduler_learn_memory() - the guest of @inst has been seen to use so much. */

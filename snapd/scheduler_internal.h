@@ -45,9 +45,6 @@ void scheduler_leave_queue(struct invocation *inv);
 void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_kind start);
 /** scheduler_deliver() - tell its caller; @inv is free afterwards, and its function may be gone. */
 void scheduler_deliver(struct invocation *inv, struct invocation_outcome *out);
-/** scheduler_has_room() - is there room for one more instance of @v? Where not, the longest idle
- * ones make room, and templates in this turn and the next ones; then ask again. */
-bool scheduler_has_room(const struct version *v);
 /** scheduler_cpu_fits() - does @inst have all that @v's guest saw of its CPU? Else @text says what
  * is missing. */
 bool scheduler_cpu_fits(const struct version *v, const struct instance *inst, char *text,

@@ -192,7 +192,7 @@ static struct admission_view calm(void)
 		.account_limit = 100,
 		.reserved = -1,
 		.waiting_max = 64,
-		.calm_ns = 100 * S,
+		.calm_ns = UINT64_MAX,
 		.burst_ns = 200 * MS,
 		.patience_ns = 5 * MS,
 	};
@@ -278,11 +278,18 @@ static void test_a_burst_queues_and_an_overload_does_not(void **state)
 
 static void test_a_slow_host_is_not_an_overloaded_one(void **state)
 {
+	struct admission_view v = calm();
+
 	(void)state;
 	assert_int_equal(admission_burst_ns(0, 60 * S), 200 * MS);
 	assert_int_equal(admission_burst_ns(5 * MS, 60 * S), 200 * MS);
 	assert_int_equal(admission_burst_ns(300 * MS, 60 * S), 12 * S);
 	assert_int_equal(admission_burst_ns(30 * S, 60 * S), 60 * S);
+	v.burst_ns = 60 * S; /* and one that has just started was never overloaded */
+	v.standing_ns = 50 * S;
+	v.function_waiting = 30;
+	v.start_gap_ns = S;
+	assert_int_equal(admission_decide(&v), ADMISSION_GRANTED);
 }
 
 /*
