@@ -45,7 +45,7 @@ with open(sys.argv[1], "rb") as file:
 @test "snapd --cpu-baseline: an unknown one is refused with the known ones, exit status 2" {
 	run "$BIN/snapd" --cpu-baseline pentium --state "$BATS_TEST_TMPDIR/state"
 	assert_failure 2
-	assert_output_has "--cpu-baseline pentium: give host or x86-64-v3"
+	assert_output_has "--cpu-baseline pentium: give one of host|x86-64-v3"
 }
 
 @test "a snapshot which needs what this CPU lacks is refused by name, by snapd and by vmm restore" {
