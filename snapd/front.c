@@ -70,13 +70,17 @@ static void open_addresses(const char *option, const struct option_list *list, b
 			   http_router router)
 {
 	for (unsigned i = 0; i < list->count; i++) {
-		int ret = http_listen_tcp(list->items[i], url, router, NULL);
+		unsigned port = 0;
+		int ret = http_listen_tcp(list->items[i], url, router, &port);
 
 		if (ret == -EINVAL)
 			die("--%s %s: give HOST:PORT or [ADDRESS]:PORT", option, list->items[i]);
 		if (ret)
 			die("--%s %s: %s", option, list->items[i], strerror(-ret));
-		log_info("serving %son %s", url ? "function URLs " : "", list->items[i]);
+		/* Which port it is, where any was asked for. */
+		log_info("serving %son %.*s:%u", url ? "function URLs " : "",
+			 (int)(strrchr(list->items[i], ':') - list->items[i]), list->items[i],
+			 port);
 	}
 }
 
