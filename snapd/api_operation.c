@@ -17,7 +17,9 @@
 #define SOURCES	       "/2015-03-31/event-source-mappings"
 #define CAPACITY       "/2025-11-30/capacity-providers"
 
-#define NOT_HERE .handle = NULL
+#define DURABLE	  "/2025-12-01/durable-executions"
+#define CALLBACKS "/2025-12-01/durable-execution-callbacks"
+#define NOT_HERE  .handle = NULL
 
 /* The first that fits is taken; Invoke is looked for most often. */
 static const struct api_operation operations[] = {
@@ -139,6 +141,19 @@ static const struct api_operation operations[] = {
 	{"DeleteCapacityProvider", "DELETE", CAPACITY "/{CapacityProviderName}", NOT_HERE},
 	{"ListFunctionVersionsByCapacityProvider", "GET",
 	 CAPACITY "/{CapacityProviderName}/function-versions", NOT_HERE},
+
+	{"CheckpointDurableExecution", "POST", DURABLE "/{Arn}/checkpoint", NOT_HERE},
+	{"GetDurableExecution", "GET", DURABLE "/{Arn}", NOT_HERE},
+	{"GetDurableExecutionHistory", "GET", DURABLE "/{Arn}/history", NOT_HERE},
+	{"GetDurableExecutionState", "GET", DURABLE "/{Arn}/state", NOT_HERE},
+	{"StopDurableExecution", "POST", DURABLE "/{Arn}/stop", NOT_HERE},
+	{"ListDurableExecutionsByFunction", "GET", FUNCTION("2025-12-01") "/durable-executions",
+	 NOT_HERE},
+	{"SendDurableExecutionCallbackFailure", "POST", CALLBACKS "/{CallbackId}/fail", NOT_HERE},
+	{"SendDurableExecutionCallbackHeartbeat", "POST", CALLBACKS "/{CallbackId}/heartbeat",
+	 NOT_HERE},
+	{"SendDurableExecutionCallbackSuccess", "POST", CALLBACKS "/{CallbackId}/succeed",
+	 NOT_HERE},
 
 	/* Quickthaw's own. */
 	{"Logs", "GET", "/quickthaw/v1/functions/{FunctionName}/logs", .handle = api_function_logs},

@@ -11,7 +11,7 @@
 struct api_call;
 struct http_request;
 
-enum { API_ITEMS_MAX = 2 };
+enum { API_ITEMS_MAX = 3 };
 
 /**
  * struct api_operation - one line of the table.

@@ -6,13 +6,17 @@ One process for everything, because importing boto3 takes longer than all that i
 """
 import io
 import json
+import re
 import sys
 import time
 import zipfile
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 ROLE = "arn:aws:iam::123456789012:role/quickthaw"
 ARN = "arn:aws:lambda:local:000000000000:function:api"
@@ -245,6 +249,25 @@ def errors(c):
         assert name.replace("_", "") in message.lower(), message
 
 
+def every_operation(c):
+    """Whatever this boto3 can ask for has its place: it is done, refused for a reason, or 501."""
+    session = URLLib3Session()
+    credentials = boto3.Session().get_credentials()
+    names = 0
+    for name in c.meta.service_model.operation_names:
+        http = c.meta.service_model.operation_model(name).http
+        url = sys.argv[1] + re.sub(r"{[^}]*}", "nothing", http["requestUri"])
+        request = AWSRequest(http["method"], url, data=b"{}")
+        SigV4Auth(credentials, "lambda", c.meta.region_name).add_auth(request)
+        answer = session.send(request.prepare())
+        kind = answer.headers.get("x-amzn-ErrorType", "")
+        assert kind not in ("UnknownOperationException", "MethodNotAllowedException"), name
+        assert answer.status_code != 501 or name in answer.text, (name, answer.text)
+        assert answer.status_code < 500 or answer.status_code == 501, (name, answer.text)
+        names += 1
+    assert names > 60, names
+
+
 def delete(c):
     refused("ResourceConflictException", 409, c.delete_function, FunctionName="api",
             Qualifier="2")
@@ -260,7 +283,7 @@ def main():
     c = boto3.client("lambda", endpoint_url=sys.argv[1], config=Config(
         retries={"max_attempts": 0}, read_timeout=600, connect_timeout=60))
     for step in (create, publish, alias, concurrency, events_and_urls, invocation_types, tags,
-                 lists, errors, delete):
+                 lists, errors, every_operation, delete):
         step(c)
         print(f"{step.__name__}: ok", flush=True)
 
