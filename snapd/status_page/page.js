@@ -16,7 +16,8 @@ const STATES = {
 	tracing: ["boot", "tracing"], shell: ["rest", "shell, waiting for a snapshot"],
 	spawning: ["rest", "spawning"], ending: ["rest", "ending"],
 };
-let history = [], since_start = false, polls = 0;
+// A minute has to be watched before it can be shown; #minute in the address asks for it at once.
+let history = [], since_start = location.hash !== "#minute", polls = 0;
 
 const at = id => document.getElementById(id);
 
@@ -140,6 +141,7 @@ function draw_tiles(stats, m, then) {
 	const hits = sum(m, "quickthaw_template_lookups_total", {result: "hit"});
 	const lookups = sum(m, "quickthaw_template_lookups_total");
 	const errors = sum(m, "quickthaw_errors_total") - (then ? sum(then, "quickthaw_errors_total") : 0);
+	const fresh = sum(m, "quickthaw_errors_total") - sum(history[0].metrics, "quickthaw_errors_total");
 	const throttles = sum(m, "quickthaw_throttles_total");
 	const resident = sum(m, "quickthaw_template_resident_bytes");
 	const first = tile("Invocations", rate < 10 ? rate.toFixed(1) : count(Math.round(rate)), "/s",
@@ -152,7 +154,7 @@ function draw_tiles(stats, m, then) {
 		tile("Shells ready", stats.Shells.Ready + " / " + stats.Shells.Target, "", stats.Shells.Spawning + " being made"),
 		tile("Restored from memory", lookups ? Math.round(100 * hits / lookups) + " %" : "–", "", "of " + plural(lookups, "restore")),
 		tile("Snapshots in memory", bytes(resident), "", plural(sum(m, "quickthaw_templates"), "version")),
-		tile("Failed", count(Math.max(0, errors)), "", period + (throttles ? ", " + count(throttles) + " throttled" : ""), errors > 0),
+		tile("Failed", count(Math.max(0, errors)), "", period + (throttles ? ", " + count(throttles) + " throttled" : ""), fresh > 0),
 		tile("snapd itself", bytes(stats.RssKiB * 1024), "", bytes(stats.DiskFreeMiB * 1048576) + " of disk free"));
 }
 
@@ -296,7 +298,7 @@ function draw_failures(stats) {
 
 function draw() {
 	const now = history[history.length - 1], stats = now.stats;
-	const then = since_start || history.length < 2 ? null : history[0].metrics;
+	const then = since_start ? null : history[0].metrics;
 	at("build").textContent = stats.Build + " · process " + stats.Pid;
 	at("ready").textContent = stats.Unready || "ready";
 	at("ready").className = stats.Unready ? "pill bad" : "pill good";
@@ -335,11 +337,14 @@ async function poll() {
 	setTimeout(poll, document.hidden ? 5 * POLL_MS : POLL_MS);
 }
 
-for (const [id, value] of [["recent", false], ["always", true]])
-	at(id).addEventListener("click", () => {
-		since_start = value;
-		at("recent").setAttribute("aria-pressed", String(!value));
-		at("always").setAttribute("aria-pressed", String(value));
-		if (history.length) draw();
-	});
+function choose(always) {
+	since_start = always;
+	at("recent").setAttribute("aria-pressed", String(!always));
+	at("always").setAttribute("aria-pressed", String(always));
+	if (history.length) draw();
+}
+
+at("recent").addEventListener("click", () => choose(false));
+at("always").addEventListener("click", () => choose(true));
+choose(since_start);
 poll();
