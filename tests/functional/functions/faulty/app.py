@@ -17,7 +17,7 @@ def handler(event, context):
     """event["what"] says how."""
     what = event.get("what")
     if what == "raise":
-        raise Custom("no good: \u00fc \"quoted\"")
+        raise Custom(event.get("text", "no good: \u00fc \"quoted\""))
     if what == "nested":
         try:
             raise KeyError("first")
