@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -244,7 +245,7 @@ int service_manager_store_fds(const char *name, const int *fds, unsigned count)
 	/* FDPOLL=0: a descriptor that hangs up is still ours to judge. */
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s\n", name);
 	for (unsigned done = 0; done < count && !ret; done += SERVICE_FDS_PER_MESSAGE)
-		ret = notify(text, 0, fds + done,
+		ret = notify(text, MSG_DONTWAIT, fds + done,
 			     MIN(count - done, (unsigned)SERVICE_FDS_PER_MESSAGE));
 	return ret;
 }
@@ -256,7 +257,24 @@ int service_manager_drop_fds(const char *name)
 	if (!name_ok(name))
 		return -EINVAL;
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
-	return notify(text, 0, NULL, 0);
+	return notify(text, MSG_DONTWAIT, NULL, 0);
+}
+
+int service_manager_barrier(int wait_ms)
+{
+	struct pollfd ours = {.fd = -1};
+	int ends[2], ret;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	/* It closes its copy when it has come to this message. */
+	ret = notify("BARRIER=1", 0, &ends[1], 1);
+	close(ends[1]);
+	ours.fd = ends[0];
+	if (!ret && poll(&ours, 1, wait_ms) != 1)
+		ret = -ETIMEDOUT;
+	close(ends[0]);
+	return ret;
 }
 
 /* ---- the watchdog ---------------------------------------------------------------------------- */

@@ -65,12 +65,16 @@ void service_manager_stopping(void);
 bool service_manager_stores_fds(void);
 /**
  * service_manager_store_fds() - keep copies over a restart; they are passed to the next start under
- * @name: letters, digits, and -_. Waits a second at most for a service manager that is behind.
- * Return: 0, -ENOTCONN (no service manager), or -errno.
+ * @name: letters, digits, and -_. Does not block: -EAGAIN when the service manager is behind.
+ * fd_store.c tries again then. Return: 0, -ENOTCONN (no service manager), or -errno.
  */
 int service_manager_store_fds(const char *name, const int *fds, unsigned count);
 /** service_manager_drop_fds() - keep those of this name no longer. Return: as above. */
 int service_manager_drop_fds(const char *name);
+
+/** service_manager_barrier() - wait until all that was told has been acted on. Blocks for up to
+ * @wait_ms; at start. Return: 0, -ETIMEDOUT, or -errno. */
+int service_manager_barrier(int wait_ms);
 
 /** service_manager_turn() - once per turn of the loop: tells the watchdog that it turns. */
 void service_manager_turn(uint64_t now_ns);

@@ -124,6 +124,8 @@ test_scheduler_LDLIBS := $(snapd_LDLIBS)
 test_scheduler_budget_LIBS := snapd snapshot common
 test_scheduler_budget_LDLIBS := $(snapd_LDLIBS)
 # What a snapd leaves to the next one.
-UNIT_TESTS += test_handover_record
+UNIT_TESTS += test_handover_record test_fd_store
 test_handover_record_LIBS := snapd snapshot common
 test_handover_record_LDLIBS := $(snapd_LDLIBS)
+test_fd_store_LIBS := snapd snapshot common
+test_fd_store_LDLIBS := $(snapd_LDLIBS)
