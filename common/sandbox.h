@@ -30,6 +30,10 @@
  */
 void sandbox_adopt_cgroups(int fd);
 
+/** sandbox_sweep_cgroups() - remove those in the directory whose jails are not ours, with whatever
+ * lives in them still. @is_ours: by id. Blocks for up to 2 s; when no jail is being made. */
+void sandbox_sweep_cgroups(bool (*is_ours)(const char *id));
+
 /** sandbox_cgroups() - the directory of this process's cgroups, which it holds a lock on, or -1
  * where the host has none. As long as somebody has a copy of the descriptor, nobody takes the
  * groups for those of a dead snapd. It stays ours. */

@@ -118,6 +118,28 @@ static int remove_stale_jail(int parent, const char *name, uint64_t deadline)
 	return 0;
 }
 
+void sandbox_sweep_cgroups(bool (*is_ours)(const char *id))
+{
+	uint64_t deadline = clock_mono_ns() + STALE_WAIT_NS;
+	struct dirent *entry;
+	DIR *dir;
+	int fd;
+
+	if (cgroup.fd < 0)
+		return;
+	fd = openat(cgroup.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir && fd >= 0)
+		close(fd);
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_type == DT_DIR && entry->d_name[0] != '.' && !is_ours(entry->d_name) &&
+		    remove_stale_jail(fd, entry->d_name, deadline))
+			log_warn("jail %s: its cgroup stays behind until the next start",
+				 entry->d_name);
+	if (dir)
+		closedir(dir);
+}
+
 /* A group quickthaw/<pid>: leave it if its snapd runs, else take it down. */
 static void remove_stale_parent(int root, const char *name)
 {

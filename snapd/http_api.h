@@ -102,6 +102,10 @@ void http_set_keys(struct access_keys *keys);
 /** http_verify() - of a function URL that wants it: is the request signed? Return: false after a
  * reply. */
 bool http_verify(struct http_request *r);
+/** http_quiesce() - accept no more connections; those that are there are served. */
+void http_quiesce(void);
+/** http_waiting() - requests whose answer is still to come. */
+unsigned http_waiting(void);
 /** http_finish() - send what is answered, close, remove the socket. */
 void http_finish(void);
 

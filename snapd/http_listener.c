@@ -281,6 +281,27 @@ uint64_t http_wait_ns(void)
 	return next == UINT64_MAX ? next : next > now ? next - now : 0;
 }
 
+void http_quiesce(void)
+{
+	for (unsigned i = 0; i < http.count; i++) {
+		struct http_door *door = &http.doors[i];
+		int fd = MHD_quiesce_daemon(door->daemon);
+
+		if (fd >= 0) /* libmicrohttpd lets go of it */
+			close(fd);
+		door->due = true;
+	}
+}
+
+unsigned http_waiting(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < http.count; i++)
+		n += http.doors[i].suspended;
+	return n;
+}
+
 void http_finish(void)
 {
 	for (unsigned i = 0; i < http.count; i++) {

@@ -23,8 +23,10 @@
 #include "snapd/budget.h"
 #include "snapd/event_loop.h"
 #include "snapd/event_queue.h"
+#include "snapd/fd_store.h"
 #include "snapd/front.h"
 #include "snapd/function_store.h"
+#include "snapd/handover.h"
 #include "snapd/host.h"
 #include "snapd/http_api.h"
 #include "snapd/keep.h"
@@ -47,8 +49,12 @@ struct resources {
 	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd;
 };
 
+/** How long an answer is waited for when snapd ends and its instances do not. */
+enum { LEAVE_S = 30 };
+
 static bool backlog; /* work is left from this turn */
 static int signal_fd = -1;
+static uint64_t leave_ns = UINT64_MAX; /* when it ends at the latest */
 
 /* ---- one turn of the loop -------------------------------------------------------------------- */
 
@@ -69,6 +75,9 @@ static void turn(void)
 	event_queue_turn(now);
 	shell_pool_refill(scheduler_is_busy(now), now);
 	service_manager_turn(now);
+	fd_store_turn(now);
+	if (leave_ns != UINT64_MAX && (!http_waiting() || now >= leave_ns))
+		event_loop_stop();
 }
 
 static uint64_t wait_ns(void)
@@ -79,6 +88,8 @@ static uint64_t wait_ns(void)
 	next = MIN(next, shell_pool_next_ns());
 	next = MIN(next, event_queue_next_ns());
 	next = MIN(next, service_manager_next_ns());
+	next = MIN(next, fd_store_next_ns());
+	next = MIN(next, leave_ns);
 	next = MIN(next, relief_next_ns());
 	next = MIN(next, provision_next_ns());
 	next = MIN(next, prewarm_next_ns());
@@ -100,7 +111,14 @@ static void on_signal(const struct loop_event *event)
 	log_info("stopping");
 	service_manager_stopping();
 	readiness_stop();
-	event_loop_stop();
+	if (!handover_is_kept() || leave_ns != UINT64_MAX) {
+		event_loop_stop();
+		return;
+	}
+	/* Instances stay. Who waits for an answer has it first; a second signal ends that. */
+	http_quiesce();
+	leave_ns = clock_mono_ns() + LEAVE_S * NSEC_PER_SEC;
+	event_loop_poll_once(LOOP_SIGNAL, 0, 0, signal_fd);
 }
 
 /** Who has it in a list, or counts it, lets go of it. */
@@ -247,8 +265,10 @@ static void start_events(const struct options *o)
 
 static void start(const struct options *o, struct resources *res)
 {
-	static const struct session_hooks hooks = {
-		.shell = on_shell, .moved = on_moved, .gone = scheduler_pump};
+	static const struct session_hooks hooks = {.shell = on_shell,
+						   .moved = on_moved,
+						   .gone = scheduler_pump,
+						   .changed = handover_changed};
 	const struct scheduler_params scheduler = {
 		.keep_warm_ns = o->keep_warm_s * NSEC_PER_SEC,
 		.init_timeout_ns = o->init_timeout_s * NSEC_PER_SEC,
@@ -261,6 +281,7 @@ static void start(const struct options *o, struct resources *res)
 	struct shell_pool_params pool = {
 		.ready_per_class = o->shells,
 		.cpu_baseline = o->cpu_baseline,
+		.outlives = handover_is_kept(),
 	};
 	int ret;
 
@@ -293,6 +314,7 @@ static void start(const struct options *o, struct resources *res)
 	publish_init(scheduler.init_timeout_ns);
 	start_events(o);
 	open_signals();
+	handover_begin(on_shell);
 	front_open(o);
 }
 
@@ -325,6 +347,7 @@ int main(int argc, char **argv)
 		die("descriptors passed by the service manager: %s", strerror(-ret));
 	block_signals();
 	raise_descriptors();
+	handover_find();
 	start(&options, &res);
 	service_manager_close_rest();
 	service_manager_ready("serving on %s", options.socket);
@@ -332,13 +355,18 @@ int main(int argc, char **argv)
 	if (ret)
 		log_error("event loop: %s", strerror(-ret));
 	event_queue_stop();
-	stop_instances();
+	if (!handover_is_kept())
+		stop_instances();
 	event_queue_finish();
 	prewarm_finish();
 	http_finish();
 	worker_finish();
-	session_finish();
-	sandbox_finish();
+	if (handover_is_kept()) {
+		handover_leave();
+	} else {
+		session_finish();
+		sandbox_finish();
+	}
 	layer_store_close();
 	store_close();
 	return ret ? 1 : 0;

@@ -403,6 +403,7 @@ struct instance *session_revive(const struct session_revival *from)
 	inst->invocations = e->invocations;
 	inst->single_use = e->flags & HANDOVER_SINGLE_USE;
 	inst->spawned_ns = e->spawned_ns;
+	inst->stored = true; /* where it was left */
 	event_loop_poll(LOOP_CONTROL, inst->slot, inst->generation, inst->control);
 	event_loop_poll_once(LOOP_EXITED, inst->slot, inst->generation, inst->child.pidfd);
 	page_in_attach(inst->slot, inst->uffd, inst->ram_base);

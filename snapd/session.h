@@ -127,6 +127,7 @@ struct instance {
 	char request_id[48];
 	uint32_t call_serial; /**< of its last INVOKE */
 	uint64_t invocations;
+	bool stored, recorded; /**< handover.c's */
 	bool kept, provisioned;
 	LIST_ENTRY(instance) idle_link;
 	TAILQ_ENTRY(instance) list_link;

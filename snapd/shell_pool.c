@@ -159,6 +159,7 @@ static int start_spawn(struct instance *inst)
 			 .fds = f,
 			 .fd_count = 4,
 			 .log_fd = STDERR_FILENO,
+			 .outlives = pool.params.outlives,
 			 .limits = {.address_bytes = MIB(inst->ram_mib) + GIB(4),
 				    .memory_bytes = MIB(inst->ram_mib + SESSION_EXTRA_MIB)}},
 		.event_fd = pool.event_fd,

@@ -54,6 +54,7 @@ struct template
 	char function[65];
 	uint32_t number;
 	bool current;
+	bool stored; /**< handover.c's */
 	uint64_t serial;
 	unsigned refs;
 	int memfd, view_fd, resident_fd;

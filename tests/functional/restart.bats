@@ -1,0 +1,192 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# restart.bats - snapd ends, by whatever cause, and the next one goes on with its instances
+#
+# The service manager's part is keeper.py's. Tests do much in one snapd, since a start takes long.
+
+# bats sets status, output, lines and stderr, and runs each test in a shell of its own
+# shellcheck disable=SC2154,SC2030,SC2031
+
+load common
+load invoke
+
+setup() {
+	require_kvm
+	require_root
+	require_programs snapd vmm snapctl
+}
+
+teardown() {
+	if [ -n "${KEEPER_PID:-}" ]; then
+		stop_keeper || true
+	fi
+	remove_snapd
+}
+
+# ---------------------------------------------------------------- a snapd with a keeper
+
+keeper_has_started_another() {
+	local pid
+	pid=$(cat "$KEEPER/pid" 2>/dev/null) && [ "$pid" != "${1:-}" ] && SNAPD_PID=$pid
+}
+
+# wait_for_snapd [OLD-PID] - the keeper's snapd, another one than that, serves
+wait_for_snapd() {
+	wait_until 20 keeper_has_started_another "${1:-}" || fail "the keeper starts no snapd"
+	wait_until 20 snapd_is_ready || {
+		cat "$SNAPD_LOG" >&2
+		fail "snapd does not become ready"
+	}
+}
+
+# start_keeper [SNAPD-OPTION...] - like start_snapd, by a keeper that starts it again when it ends
+start_keeper() {
+	SNAPD_DIR=$(mktemp -d "/tmp/quickthaw-test.XXXXXX")
+	SNAPD_SOCKET=$SNAPD_DIR/snapd.sock
+	SNAPD_LOG=$SNAPD_DIR/snapd.log
+	KEEPER=$SNAPD_DIR/keeper
+	mkdir -p "$SNAPD_DIR/state" "$KEEPER"
+	setpriv --pdeathsig TERM python3 "$BATS_TEST_DIRNAME/keeper.py" "$KEEPER" \
+		"$(command -v setpriv)" --pdeathsig KILL "$BIN/snapd" \
+		--state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" --vmm "$BIN/vmm" \
+		--runtime-dir "$ROOT/guest" "$@" </dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
+	KEEPER_PID=$!
+	wait_for_snapd
+}
+
+# stop_keeper - snapd ends, and the keeper, with all that it keeps
+stop_keeper() {
+	touch "$KEEPER/stop"
+	kill -TERM "$SNAPD_PID" 2>/dev/null || true
+	wait_until 20 are_gone "$SNAPD_PID" "$KEEPER_PID" || {
+		kill -KILL "$SNAPD_PID" "$KEEPER_PID" 2>/dev/null
+		fail "snapd or its keeper does not end"
+	}
+	wait "$KEEPER_PID" 2>/dev/null || true
+	KEEPER_PID=
+	SNAPD_PID=
+}
+
+# kill_and_wait SIGNAL - end snapd; the keeper starts another
+kill_and_wait() {
+	local old=$SNAPD_PID
+	kill -"$1" "$old"
+	wait_for_snapd "$old"
+}
+
+# instances STATE - pids of the instances in this state
+instances() {
+	http GET /quickthaw/v1/stats | python3 -c 'import json, sys
+for i in json.load(sys.stdin)["Instances"]:
+    if i["State"] == sys.argv[1]: print(i["Pid"])' "$1"
+}
+
+# descriptors - how many descriptors snapd has of each kind that instances and templates are made of
+descriptors() {
+	local kind
+	for kind in userfaultfd pidfd quickthaw-template quickthaw-resident quickthaw-record; do
+		echo "$kind $(find "/proc/$SNAPD_PID/fd" -lname "*$kind*" 2>/dev/null | wc -l)"
+	done
+}
+
+# stored PATTERN - how many descriptors the keeper has under names like that
+stored() {
+	grep -c -x "$1" "$KEEPER/stored" || true
+}
+
+shells_are_ready() {
+	[ "$(instances shell | wc -l)" = 2 ] && [ -z "$(instances ending)" ]
+}
+
+waits_for_page() {
+	grep -q handle_userfault "/proc/$1/wchan"
+}
+
+log_has() {
+	run snapctl logs lasting
+	[[ $output == *"$1"* ]]
+}
+
+# ---------------------------------------------------------------- tests
+
+@test "instances and templates outlive snapd: killed, killed while one waits for a page, restarted" {
+	start_keeper --shells 2 --keep-warm 3000
+	deploy lasting "$SAMPLES/lasting" --memory 256
+	publish lasting --train '{}'
+	invoke lasting '{}'
+	assert_fine
+	local first before
+	first=$(header X-Quickthaw-Pid)
+	assert_equal "$(value 'v["count"]')" 1
+	wait_until 20 shells_are_ready
+	before=$(descriptors)
+	assert_equal "$(stored 'i[0-9]*')" 9
+	assert_equal "$(stored 't[0-9]*')" 3
+
+	# Killed: the idle instance answers, the same process, and has its files still.
+	kill_and_wait KILL
+	invoke lasting '{"import": "html.parser"}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Pid)" "$first"
+	assert_equal "$(header X-Quickthaw-Start)" warm
+	assert_equal "$(value 'v["count"]')" 2
+	assert_equal "$(value 'v["module"]')" html.parser
+	assert_equal "$(value 'v["task"]')" '["app.py"]'
+	# What was in memory is: the next start reads nothing, in a shell of the snapd before.
+	invoke lasting '{}' --header "X-Quickthaw-Start: resident"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" resident-restore
+	assert_equal "$(header X-Quickthaw-Bytes-Read)" 0
+	wait_until 20 shells_are_ready
+
+	# Killed while a guest waits for a page that nobody brings: the next snapd brings it. The
+	# answer has lost its caller; the instance has not lost its life.
+	http POST "$FUNCTIONS/lasting/invocations" --data '{"id": "lost", "sleep": 1, "touch": 1}' \
+		--output /dev/null 2>/dev/null 3>&- &
+	local request=$!
+	wait_until 10 log_has "begins lost" || fail "the invocation does not begin"
+	kill -STOP "$SNAPD_PID"
+	wait_until 20 waits_for_page "$first" || fail "the guest touches no page that is not there"
+	kill_and_wait KILL
+	wait "$request" || true
+	wait_until 20 log_has "ends lost" || fail "the guest hangs"
+	invoke lasting '{"touch": 1}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Pid)" "$first"
+	assert_equal "$(value 'v["count"]')" 4
+	assert_equal "$(value 'v["id"]')" null
+	grep -q "the answer to request .* is discarded" "$SNAPD_LOG"
+
+	# Restarted: who waits for an answer gets it, and then it ends.
+	http POST "$FUNCTIONS/lasting/invocations" --data '{"id": "kept", "sleep": 1}' \
+		--output "$BATS_TEST_TMPDIR/kept" 3>&- &
+	request=$!
+	wait_until 10 log_has "begins kept" || fail "the invocation does not begin"
+	kill_and_wait TERM
+	wait "$request"
+	assert_equal "$(value 'v["count"]' "$(cat "$BATS_TEST_TMPDIR/kept")")" 5
+	invoke lasting '{}'
+	assert_equal "$(header X-Quickthaw-Pid)" "$first"
+	assert_equal "$(value 'v["count"]')" 6
+
+	# Nothing has leaked in the course of it.
+	wait_until 20 shells_are_ready
+	assert_equal "$(descriptors)" "$before"
+	assert_equal "$(stored 'i[0-9]*')" 9
+	assert_equal "$(stored 't[0-9]*')" 3
+	assert_equal "$(stored 'record.*')" 1
+	assert_equal "$(stored 'cgroups')" "$(find /sys/fs/cgroup -maxdepth 3 -path '*/quickthaw/*' \
+		-name '[0-9]*' | wc -l)"
+	assert_equal "$(find /sys/fs/cgroup -maxdepth 4 -path '*/quickthaw/*/i*' -type d | wc -l)" 3
+
+	# Stopped: what nobody keeps ends, and the next start clears away the rest.
+	local pids
+	pids=$(instances idle; instances shell)
+	stop_keeper
+	# shellcheck disable=SC2086 # one word each
+	wait_until 10 are_gone $pids || fail "an instance outlives its keeper"
+	start_snapd
+	assert_equal "$(find /sys/fs/cgroup -maxdepth 3 -path '*/quickthaw/[0-9]*' -type d \
+		-not -name "$SNAPD_PID" | grep -vc "/$SNAPD_PID/" || true)" 0
+}
