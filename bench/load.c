@@ -172,6 +172,13 @@ static int connect_one(struct load *l, struct connection *c)
 	return 0;
 }
 
+static void disconnect(struct load *l, struct connection *c)
+{
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, c->fd, NULL);
+	close(c->fd);
+	c->fd = -1;
+}
+
 static void start_of_answer(struct connection *c)
 {
 	c->busy = true;
@@ -186,6 +193,12 @@ static int send_one(struct load *l, uint64_t due_ns)
 	char text[LOAD_REQUEST_MAX], body[64], number[16] = "";
 	int n;
 
+	if (c->fd < 0) {
+		int ret = connect_one(l, c);
+
+		if (ret)
+			return ret;
+	}
 	c->number = l->sent;
 	c->due_ns = due_ns;
 	start_of_answer(c);
@@ -217,6 +230,10 @@ static int on_readable(struct load *l, struct connection *c)
 	char data[4096];
 	ssize_t n = recv(c->fd, data, sizeof(data), MSG_DONTWAIT);
 
+	if (!c->busy) { /* a connection on which nothing is asked is closed after some time */
+		disconnect(l, c);
+		return 0;
+	}
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n > 0 && http_parser_execute(&c->parser, &l->settings, data, (size_t)n) == (size_t)n) {
@@ -226,15 +243,13 @@ static int on_readable(struct load *l, struct connection *c)
 		}
 		return 0;
 	}
-	/* Closed under us: what was out is lost, and a new connection takes its place. */
-	epoll_ctl(l->epoll, EPOLL_CTL_DEL, c->fd, NULL);
-	close(c->fd);
-	c->fd = -1;
+	/* What was out is lost; whoever needs the connection again makes it anew. */
+	disconnect(l, c);
 	if (c->busy) {
 		l->result->lost++;
 		end_of_answer(l, c);
 	}
-	return connect_one(l, c);
+	return 0;
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -320,7 +335,8 @@ static int prepare(struct load *l)
 	for (unsigned i = 0; i < plan->connections; i++)
 		l->connections[i].fd = -1;
 	for (unsigned i = 0; i < plan->connections; i++) {
-		int ret = connect_one(l, &l->connections[i]);
+		/* A burst comes at once. In an open loop few are needed most of the time. */
+		int ret = plan->rate > 0 ? 0 : connect_one(l, &l->connections[i]);
 
 		if (ret)
 			return ret;

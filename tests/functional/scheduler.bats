@@ -74,5 +74,5 @@ check() {
 	check warmed
 	run snapctl warm naps:7
 	assert_failure 1
-	assert_output_has "no version 7"
+	assert_output_has "Function not found" "naps:7"
 }
