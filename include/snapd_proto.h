@@ -19,6 +19,7 @@
  *     |                                           |
  *     |  RESTORE fds ---------------------------> |  (instead of BOOT) maps the template, loads
  *     |  INVOKE --------------------------------> |  may follow RESTORE or BOOT at once
+ *     | <------------------------ RESULT_PART ... |  of a response that is streamed, if wanted so
  *     | <--------------------------------- RESULT |  one for each INVOKE
  *     |  INVOKE ... RESULT                        |  as often as wanted, one at a time
  *     |  TRACE_WORKING_SET ---------------------> |  which pages did it touch and write
@@ -36,12 +37,14 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION	  2u
+#define PROTO_VERSION	  3u
 #define VMM_CONTROL_FD	  3
 #define PROTO_MESSAGE_MAX (128u << 10)
 #define PROTO_INLINE_MAX  (64u << 10)
 /** Lambda: 6 MiB for a synchronous request or response payload. */
 #define PROTO_PAYLOAD_MAX (6u << 20)
+/** Lambda: 200 MB for a response that is streamed. */
+#define PROTO_STREAM_MAX (200u << 20)
 
 enum proto_type {
 	PROTO_HELLO = 1,
@@ -56,6 +59,7 @@ enum proto_type {
 	PROTO_TRACE_WORKING_SET,
 	PROTO_WORKING_SET,
 	PROTO_FAILED,
+	PROTO_RESULT_PART,
 };
 
 struct proto_header {
@@ -155,13 +159,28 @@ struct proto_invoke {
 	uint32_t payload_bytes;
 	uint32_t payload_fd; /**< 1: the payload is a memfd */
 	uint32_t serial;     /**< its RESULT has the same: an answer is to one question */
-	uint32_t reserved;
+	uint32_t stream;     /**< 1: RESULT_PARTs are wanted, where the runtime streams */
 };
 
 enum proto_result_kind {
 	PROTO_RESULT_OK = 0,
 	PROTO_RESULT_ERROR = 1,	    /**< the function reported an error (JSON error shape) */
-	PROTO_RESULT_TOO_LARGE = 2, /**< the response was over 6 MiB */
+	PROTO_RESULT_TOO_LARGE = 2, /**< the response was over 6 MiB, or 200 MiB in parts */
+	/** It failed while it was streaming. Payload: the runtime's trailers, error type and error
+	 * body (base64 of JSON), each NUL-terminated. */
+	PROTO_RESULT_STREAM_ERROR = 3,
+};
+
+/**
+ * RESULT_PART, vmm to snapd: bytes of a response as the runtime sends them. The RESULT after the
+ * last one has no payload, or that of PROTO_RESULT_STREAM_ERROR. snapd reads no more of them than
+ * its client does, and the vmm, which blocks then, no more of its guest.
+ */
+struct proto_result_part {
+	struct proto_header h;
+	uint32_t serial; /**< of the INVOKE */
+	uint32_t reserved;
+	/* bytes, PROTO_INLINE_MAX at most */
 };
 
 /** RESULT, vmm to snapd. Payload like INVOKE's. */
@@ -170,7 +189,7 @@ struct proto_result {
 	uint32_t kind;
 	uint32_t payload_bytes;
 	uint32_t payload_fd;
-	uint32_t serial; /**< of the INVOKE */
+	uint32_t serial;     /**< of the INVOKE */
 	uint64_t run_ns;     /**< from INVOKE's arrival (or the restore's end) to the response */
 	uint64_t restore_ns; /**< RESTORE's arrival to the first guest instruction; 0 if none
 				pending */

@@ -6,7 +6,8 @@
  *
  * The first message, BOOT or RESTORE, turns the shell into a guest. From then on the run loop owns
  * the thread and calls on_readable() whenever the socket has a message and no task is on the vCPU,
- * so every handler finds a guest that stands still. Sends block: snapd always reads.
+ * so every handler finds a guest that stands still. Sends block: snapd always reads, but for the
+ * parts of a response, whose client may be slow: then the guest stands still until it has read.
  *
  * Invariants
  *  1. A message that breaks the protocol ends this instance and nothing else.
@@ -174,6 +175,21 @@ static void on_result(struct proc *p, enum proto_result_kind kind, const void *p
 	send_message(c, &m.h, PROTO_RESULT, sizeof(m), payload, fd >= 0 ? 0 : n, fd);
 }
 
+static void on_part(struct proc *p, const void *data, size_t n)
+{
+	struct control *c = p->control;
+	const uint8_t *bytes = data;
+
+	while (n && !c->over) {
+		struct proto_result_part m = {.serial = c->serial};
+		size_t part = MIN(n, (size_t)PROTO_INLINE_MAX);
+
+		send_message(c, &m.h, PROTO_RESULT_PART, sizeof(m), bytes, part, -1);
+		bytes += part;
+		n -= part;
+	}
+}
+
 static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
 {
 	send_failed(p->control, kind, 0, json, n);
@@ -184,6 +200,7 @@ static const struct runtime_api_events api_events = {
 	.parked = on_parked,
 	.result = on_result,
 	.failed = on_failed,
+	.part = on_part,
 };
 
 /* ---- messages to a running guest ---- */
@@ -239,6 +256,7 @@ static void on_invoke(struct control *c, struct message *m)
 		return;
 	}
 	c->serial = body->serial;
+	inv.stream = body->stream;
 	inv.deadline_real_ms = body->deadline_real_ms;
 	inv.request_id = take_string(&at, end);
 	inv.function_arn = inv.request_id ? take_string(&at, end) : NULL;

@@ -93,6 +93,9 @@ static struct {
 	enum proto_failure failure;
 	char payload[64];
 	size_t payload_bytes;
+	char parts[256]; /* of a streamed response, one after the other */
+	unsigned part_count;
+	uint64_t part_bytes;
 } seen;
 
 static void on_parked(struct proc *p, bool restore)
@@ -120,13 +123,25 @@ static void on_failed(struct proc *p, enum proto_failure kind, const void *json,
 	seen.failure = kind;
 }
 
-static const struct runtime_api_events events = {on_parked, on_result, on_failed};
+static void on_part(struct proc *p, const void *data, size_t n)
+{
+	(void)p;
+	assert_int_equal(seen.results, 0); /* before it, not after */
+	seen.part_count++;
+	if (seen.part_bytes + n < sizeof(seen.parts))
+		memcpy(seen.parts + seen.part_bytes, data, n);
+	seen.part_bytes += n;
+}
+
+static const struct runtime_api_events events = {on_parked, on_result, on_failed, on_part};
 static struct proc proc;
+static bool wants_stream;
 
 static int setup(void **state)
 {
 	(void)state;
 	memset(&seen, 0, sizeof(seen));
+	wants_stream = false;
 	for (size_t i = 0; i < 3; i++) {
 		socks[i].priv = NULL;
 		socks[i].got_bytes = 0;
@@ -168,6 +183,7 @@ static int invoke(const char *id, const char *payload)
 		.deadline_real_ms = 1234,
 		.payload = payload,
 		.payload_bytes = strlen(payload),
+		.stream = wants_stream,
 	};
 
 	return runtime_api_invoke(&proc, &inv);
@@ -475,6 +491,159 @@ static void test_parked_is_told_once(void **state)
 	assert_int_equal(seen.parked, 0);
 }
 
+/* ---- streamed responses ---- */
+
+#define STREAM_HEAD(id)                                                                            \
+	"POST /2018-06-01/runtime/invocation/" id "/response HTTP/1.1\r\n"                         \
+	"Lambda-Runtime-Function-Response-Mode: streaming\r\n"                                     \
+	"Transfer-Encoding: chunked\r\n"                                                           \
+	"Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n"
+
+static void begin_stream(void)
+{
+	wants_stream = true;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	assert_int_equal(invoke("i", "{}"), 0);
+}
+
+static void test_stream_in_parts(void **state)
+{
+	(void)state;
+	begin_stream();
+	guest_sends(&socks[0], STREAM_HEAD("i") "5\r\nhello\r\n");
+	assert_string_equal(seen.parts, "hello"); /* though there is more to come */
+	assert_int_equal(seen.results, 0);
+	guest_sends(&socks[0], "7\r\n, world\r\n");
+	assert_string_equal(seen.parts, "hello, world");
+	assert_int_equal(seen.part_count, 2);
+	guest_sends(&socks[0], "0\r\n\r\n" NEXT);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_OK);
+	assert_int_equal(seen.payload_bytes, 0);
+	assert_true(runtime_api_parked(&proc));
+	/* The next one is like any other. */
+	wants_stream = false;
+	seen.results = 0;
+	assert_int_equal(invoke("j", "{}"), 0);
+	respond(&socks[0], "j", "response", "42", "");
+	assert_int_equal(seen.results, 1);
+	assert_memory_equal(seen.payload, "42", 2);
+	assert_int_equal(seen.part_count, 2);
+}
+
+static void test_stream_that_nobody_wants_is_collected(void **state)
+{
+	(void)state;
+	connect_guest(&socks[0]);
+	guest_sends(&socks[0], NEXT);
+	assert_int_equal(invoke("i", "{}"), 0);
+	guest_sends(&socks[0], STREAM_HEAD("i") "5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n");
+	assert_int_equal(seen.part_count, 0);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.payload_bytes, 6);
+	assert_memory_equal(seen.payload, "hello!", 6);
+}
+
+static void test_stream_with_every_split(void **state)
+{
+	const char *text = STREAM_HEAD("i") "3\r\nabc\r\n3\r\ndef\r\n0\r\n"
+					    "Lambda-Runtime-Function-Error-Type: E.T\r\n"
+					    "lambda-runtime-function-error-body: Ym9keQ==\r\n\r\n";
+	size_t n = strlen(text);
+
+	(void)state;
+	for (size_t cut = 1; cut < n; cut++) {
+		teardown(NULL);
+		setup(NULL);
+		begin_stream();
+		service->data(&proc, &socks[0], text, cut);
+		service->data(&proc, &socks[0], text + cut, n - cut);
+		assert_string_equal(seen.parts, "abcdef");
+		assert_int_equal(seen.results, 1);
+		assert_int_equal(seen.kind, PROTO_RESULT_STREAM_ERROR);
+		assert_int_equal(seen.payload_bytes, 13);
+		assert_memory_equal(seen.payload, "E.T\0Ym9keQ==", 13);
+	}
+}
+
+static void test_stream_that_ends_early(void **state)
+{
+	(void)state;
+	begin_stream();
+	guest_sends(&socks[0], STREAM_HEAD("i") "5\r\nhello\r\n");
+	service->closed(&proc, &socks[0]);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_STREAM_ERROR);
+	assert_string_equal(seen.payload, "Runtime.TruncatedResponse");
+}
+
+static void test_stream_of_another_invocation(void **state)
+{
+	(void)state;
+	begin_stream();
+	guest_sends(&socks[0], STREAM_HEAD("other") "5\r\nhello\r\n0\r\n\r\n");
+	assert_int_equal(seen.part_count, 0);
+	assert_int_equal(seen.results, 0);
+	assert_non_null(strstr(socks[0].got, "InvalidRequestID"));
+}
+
+/* Two connections that answer the same invocation: one result, and no part after it. */
+static void test_stream_that_another_connection_ends(void **state)
+{
+	(void)state;
+	begin_stream();
+	guest_sends(&socks[0], STREAM_HEAD("i") "5\r\nhello\r\n");
+	connect_guest(&socks[1]);
+	respond(&socks[1], "i", "response", "42", "");
+	assert_int_equal(seen.results, 1);
+	guest_sends(&socks[0], "5\r\nworld\r\n0\r\n\r\n");
+	assert_int_equal(seen.results, 1);
+	assert_string_equal(seen.parts, "hello");
+	assert_non_null(strstr(socks[0].got, "InvalidRequestID"));
+}
+
+static void test_stream_too_long(void **state)
+{
+	static char chunk[(1 << 20) + 16];
+	size_t n = (size_t)sprintf(chunk, "100000\r\n");
+
+	(void)state;
+	memset(chunk + n, 'a', 1 << 20);
+	memcpy(chunk + n + (1 << 20), "\r\n", 2);
+	n += (1 << 20) + 2;
+	begin_stream();
+	guest_sends(&socks[0], STREAM_HEAD("i"));
+	for (unsigned i = 0; i < (PROTO_STREAM_MAX >> 20) + 4; i++)
+		service->data(&proc, &socks[0], chunk, n);
+	assert_true(seen.part_bytes <= PROTO_STREAM_MAX);
+	guest_sends(&socks[0], "0\r\n\r\n");
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_TOO_LARGE);
+	assert_non_null(strstr(socks[0].got, "HTTP/1.1 413"));
+}
+
+static void test_long_headers_and_trailers(void **state)
+{
+	static char text[200000];
+	size_t n = 0;
+
+	(void)state;
+	begin_stream();
+	n += (size_t)sprintf(text + n, "%s",
+			     STREAM_HEAD("i") "1\r\na\r\n0\r\n"
+					      "Lambda-Runtime-Function-Error-Type: ");
+	memset(text + n, 't', 5000);
+	n += 5000;
+	n += (size_t)sprintf(text + n, "\r\nLambda-Runtime-Function-Error-Body: ");
+	memset(text + n, 'b', 60000);
+	n += 60000;
+	strcpy(text + n, "\r\n\r\n");
+	guest_sends(&socks[0], text);
+	assert_int_equal(seen.results, 1);
+	assert_int_equal(seen.kind, PROTO_RESULT_STREAM_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -492,6 +661,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_state_names_foreign_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_that_nobody_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parked_is_told_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stream_in_parts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stream_that_nobody_wants_is_collected, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_stream_with_every_split, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stream_that_ends_early, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stream_of_another_invocation, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stream_that_another_connection_ends, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_stream_too_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_headers_and_trailers, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,9 @@
  *  1. At most one connection is parked (api->parked); a second /next is answered with 409.
  *  2. At most one invocation is handed out (api->current.given), one may wait for /next.
  *  3. A response or error is accepted only for the invocation that was handed out.
- *  4. Parked means saved: everything a parked guest needs to go on is in runtime_api_save().
+ *  4. At most one connection streams a response (api->streaming), that of the invocation that was
+ *     handed out. Its end, however it comes, is the invocation's result.
+ *  5. Parked means saved: everything a parked guest needs to go on is in runtime_api_save().
  *
  * Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
  */
@@ -44,11 +46,13 @@ struct current {
 	size_t head_bytes;
 	void *payload;
 	size_t payload_bytes;
+	bool stream;
 };
 
 struct runtime_api {
 	const struct runtime_api_events *events;
-	struct runtime_conn *parked;
+	struct runtime_conn *parked, *streaming;
+	uint64_t streamed_bytes;
 	enum parked_in parked_in;
 	bool reported; /**< events->parked was called for this kind of parking */
 	struct current current;
@@ -208,6 +212,7 @@ int runtime_api_invoke(struct proc *p, const struct invocation *inv)
 	}
 	memcpy(c->payload, inv->payload, inv->payload_bytes);
 	c->payload_bytes = inv->payload_bytes;
+	c->stream = inv->stream;
 	snprintf(c->request_id, sizeof(c->request_id), "%s", inv->request_id);
 	c->present = true;
 	if (api->parked_in == PARKED_NEXT)
@@ -217,20 +222,76 @@ int runtime_api_invoke(struct proc *p, const struct invocation *inv)
 
 /* ---- requests ---- */
 
+static void deliver(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+{
+	current_clear(&p->api->current);
+	p->api->streaming = NULL;
+	p->api->events->result(p, kind, payload, n);
+}
+
+/** It failed on its way: what its trailers say, or what we know. */
+static void deliver_stream_error(struct proc *p, const char *type, const char *body)
+{
+	size_t type_bytes = strlen(type) + 1, body_bytes = strlen(body) + 1;
+	CLEANUP_FREE char *text = malloc(type_bytes + body_bytes);
+
+	if (text) {
+		memcpy(text, type, type_bytes);
+		memcpy(text + type_bytes, body, body_bytes);
+	}
+	deliver(p, PROTO_RESULT_STREAM_ERROR, text, text ? type_bytes + body_bytes : 0);
+}
+
 static void finish_invocation(struct proc *p, struct runtime_conn *conn,
 			      const struct runtime_request *req, enum proto_result_kind kind)
 {
-	struct runtime_api *api = p->api;
-
 	if (req->too_large) {
 		answer_error(p, conn, 413, "Request Entity Too Large", "RequestEntityTooLarge",
-			     "the response is larger than 6 MiB");
-		kind = PROTO_RESULT_TOO_LARGE;
-	} else {
-		answer_accepted(p, conn);
+			     "the response is too large");
+		deliver(p, PROTO_RESULT_TOO_LARGE, "", 0);
+		return;
 	}
-	current_clear(&api->current);
-	api->events->result(p, kind, req->body, req->too_large ? 0 : req->body_bytes);
+	answer_accepted(p, conn);
+	if (kind == PROTO_RESULT_OK && req->error_type)
+		deliver_stream_error(p, req->error_type, req->error_body);
+	else
+		deliver(p, kind, req->body, req->body_bytes);
+}
+
+/** Is `ID/verb` about the invocation that was handed out? */
+static bool is_current(const struct current *c, const char *rest, const char *verb)
+{
+	return c->given && verb && strlen(c->request_id) == (size_t)(verb - rest) &&
+	       !memcmp(c->request_id, rest, (size_t)(verb - rest));
+}
+
+bool runtime_api_stream_begin(struct proc *p, struct runtime_conn *conn, const char *path)
+{
+	static const char prefix[] = API_PREFIX "invocation/";
+	struct runtime_api *api = p->api;
+	const char *rest = path + strlen(prefix), *verb;
+
+	if (!api->current.stream || api->streaming || strncmp(path, prefix, strlen(prefix)))
+		return false;
+	verb = strchr(rest, '/');
+	if (!is_current(&api->current, rest, verb) || strcmp(verb, "/response"))
+		return false;
+	api->streaming = conn;
+	api->streamed_bytes = 0;
+	return true;
+}
+
+bool runtime_api_stream(struct proc *p, struct runtime_conn *conn, const void *data, size_t n)
+{
+	struct runtime_api *api = p->api;
+
+	if (api->streaming != conn)
+		return true; /* another connection has ended this invocation meanwhile */
+	api->streamed_bytes += n;
+	if (api->streamed_bytes > PROTO_STREAM_MAX)
+		return false;
+	api->events->part(p, data, n);
+	return true;
 }
 
 static void on_invocation(struct proc *p, struct runtime_conn *conn,
@@ -251,8 +312,7 @@ static void on_invocation(struct proc *p, struct runtime_conn *conn,
 		answer_error(p, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
 		return;
 	}
-	if (!c->given || strlen(c->request_id) != (size_t)(verb - rest) ||
-	    memcmp(c->request_id, rest, (size_t)(verb - rest))) {
+	if (!is_current(c, rest, verb)) {
 		answer_error(p, conn, 400, "Bad Request", "InvalidRequestID",
 			     "this request id is not the current invocation");
 		return;
@@ -288,6 +348,8 @@ void runtime_api_request(struct proc *p, struct runtime_conn *conn,
 
 void runtime_api_conn_closed(struct proc *p, struct runtime_conn *conn)
 {
+	if (p->api->streaming == conn)
+		deliver_stream_error(p, "Runtime.TruncatedResponse", "");
 	if (p->api->parked == conn) {
 		p->api->parked = NULL;
 		p->api->parked_in = PARKED_NONE;
@@ -309,6 +371,7 @@ void runtime_api_free(struct proc *p)
 {
 	if (!p->api)
 		return;
+	p->api->streaming = NULL; /* nobody is to be told */
 	runtime_http_free(p);
 	current_clear(&p->api->current);
 	free(p->api);

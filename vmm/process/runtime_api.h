@@ -26,6 +26,7 @@ struct invocation {
 	const char *trace_id;
 	const char *client_context; /**< "" for none */
 	uint64_t deadline_real_ms;
+	bool stream; /**< a response that the runtime streams is wanted in parts */
 	const void *payload;
 	size_t payload_bytes;
 };
@@ -34,12 +35,14 @@ struct invocation {
  * struct runtime_api_events - where results go: the control socket, or the command line.
  * @parked: the guest waits in /next (restore = false) or /restore/next (true) for the first time
  * @result: one per invocation; @payload is valid during the call
+ * @part: of a streamed response, before its result; may block. Only where it is wanted
  * @failed: init/error or restore/error was posted; @kind is enum proto_failure
  */
 struct runtime_api_events {
 	void (*parked)(struct proc *p, bool restore);
 	void (*result)(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n);
 	void (*failed)(struct proc *p, enum proto_failure kind, const void *json, size_t n);
+	void (*part)(struct proc *p, const void *data, size_t n);
 };
 
 int runtime_api_new(struct proc *p, const struct runtime_api_events *events);

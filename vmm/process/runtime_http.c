@@ -11,8 +11,13 @@
  * The parser's own state is never saved. conn->in keeps the bytes of the message under way from its
  * start, so that a loaded connection parses them again.
  *
+ * A response that the runtime streams (Lambda-Runtime-Function-Response-Mode) is handed on part by
+ * part, where somebody wants it so, and its bytes are not kept: nothing is captured while an
+ * invocation is under way. Whether it failed on its way is in its trailers.
+ *
  * Invariants
- *  1. conn->in[0] is the first byte of a message; conn->parsed bytes of it went through the parser.
+ *  1. conn->in[0] is the first byte of a message, unless its body is streamed or too large;
+ *     conn->parsed bytes of it went through the parser.
  *  2. Paused connections collect bytes and parse nothing.
  *  3. A body never takes more than PROTO_PAYLOAD_MAX bytes: the rest is counted, not kept.
  *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows for
@@ -24,6 +29,7 @@
 #include <http_parser.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/log.h"
 #include "common/util.h"
@@ -33,6 +39,17 @@
 
 enum { CONNS_MAX = 16, URL_MAX = 511, IN_MAX = PROTO_PAYLOAD_MAX + 65536 };
 enum { OUT_MAX = 8 << 20, BAD_REQUESTS_LOGGED = 8 };
+enum { HEADER_NAME_MAX = 48, MODE_MAX = 16, ERROR_TYPE_MAX = 128, ERROR_BODY_MAX = 32 << 10 };
+
+/** Headers that mean something to us: the rest is skipped. */
+enum header { HEADER_OTHER, HEADER_MODE, HEADER_ERROR_TYPE, HEADER_ERROR_BODY };
+
+static const char *const header_names[] = {
+	[HEADER_OTHER] = "",
+	[HEADER_MODE] = "lambda-runtime-function-response-mode",
+	[HEADER_ERROR_TYPE] = "lambda-runtime-function-error-type",
+	[HEADER_ERROR_BODY] = "lambda-runtime-function-error-body",
+};
 
 /** struct bytes - a growing buffer. */
 struct bytes {
@@ -42,12 +59,22 @@ struct bytes {
 
 struct runtime_conn {
 	struct sock *sock; /**< NULL: the slot is free */
+	struct proc *proc;
 	http_parser parser;
 	struct bytes in, body, out;
 	size_t parsed;
 	size_t dispatched; /**< whole messages at the front of in, while more of them are parsed */
 	char url[URL_MAX + 1];
 	size_t url_bytes;
+	char name[HEADER_NAME_MAX + 1]; /**< of the header whose value comes next */
+	size_t name_bytes;
+	enum header header;
+	bool in_value;
+	char mode[MODE_MAX + 1];
+	char error_type[ERROR_TYPE_MAX + 1];
+	size_t mode_bytes, error_type_bytes;
+	struct bytes error_body;
+	bool streaming;
 	unsigned corked;
 	bool paused;
 	bool complete;
@@ -98,10 +125,75 @@ static int on_url(http_parser *parser, const char *at, size_t n)
 	return 0;
 }
 
+static int on_header_field(http_parser *parser, const char *at, size_t n)
+{
+	struct runtime_conn *conn = parser->data;
+
+	if (conn->in_value)
+		conn->name_bytes = 0;
+	conn->in_value = false;
+	/* A longer name is none of ours, and stays so. */
+	n = MIN(n, HEADER_NAME_MAX - conn->name_bytes);
+	memcpy(conn->name + conn->name_bytes, at, n);
+	conn->name_bytes += n;
+	return 0;
+}
+
+static enum header find_header(const struct runtime_conn *conn)
+{
+	for (size_t i = 1; i < ARRAY_SIZE(header_names); i++)
+		if (strlen(header_names[i]) == conn->name_bytes &&
+		    !strncasecmp(header_names[i], conn->name, conn->name_bytes))
+			return (enum header)i;
+	return HEADER_OTHER;
+}
+
+/** Append to a value; what has no room is cut off. */
+static void append(char *to, size_t *used, size_t max, const char *at, size_t n)
+{
+	n = MIN(n, max - *used);
+	memcpy(to + *used, at, n);
+	*used += n;
+	to[*used] = '\0';
+}
+
+static int on_header_value(http_parser *parser, const char *at, size_t n)
+{
+	struct runtime_conn *conn = parser->data;
+
+	if (!conn->in_value)
+		conn->header = find_header(conn);
+	conn->in_value = true;
+	if (conn->header == HEADER_MODE)
+		append(conn->mode, &conn->mode_bytes, MODE_MAX, at, n);
+	else if (conn->header == HEADER_ERROR_TYPE)
+		append(conn->error_type, &conn->error_type_bytes, ERROR_TYPE_MAX, at, n);
+	else if (conn->header == HEADER_ERROR_BODY && conn->error_body.used + n < ERROR_BODY_MAX)
+		return bytes_put(&conn->error_body, at, n);
+	return 0;
+}
+
+static int on_headers_complete(http_parser *parser)
+{
+	struct runtime_conn *conn = parser->data;
+
+	/* What comes after the body is trailers, under the same names: those of before do not
+	 * count. */
+	conn->error_type_bytes = conn->error_body.used = 0;
+	conn->error_type[0] = '\0';
+	conn->streaming = parser->method == HTTP_POST && !strcasecmp(conn->mode, "streaming") &&
+			  runtime_api_stream_begin(conn->proc, conn, conn->url);
+	return 0;
+}
+
 static int on_body(http_parser *parser, const char *at, size_t n)
 {
 	struct runtime_conn *conn = parser->data;
 
+	if (conn->streaming) {
+		conn->too_large |= !runtime_api_stream(conn->proc, conn, at, n);
+		return 0;
+	}
 	if (conn->too_large || conn->body.used + n > PROTO_PAYLOAD_MAX) {
 		conn->too_large = true;
 		return 0;
@@ -120,6 +212,9 @@ static int on_complete(http_parser *parser)
 
 static const http_parser_settings settings = {
 	.on_url = on_url,
+	.on_header_field = on_header_field,
+	.on_header_value = on_header_value,
+	.on_headers_complete = on_headers_complete,
 	.on_body = on_body,
 	.on_message_complete = on_complete,
 };
@@ -133,6 +228,10 @@ static void start_message(struct runtime_conn *conn)
 	conn->url[0] = '\0';
 	conn->complete = false;
 	conn->too_large = false;
+	conn->streaming = false;
+	conn->in_value = false;
+	conn->name_bytes = conn->mode_bytes = conn->error_type_bytes = conn->error_body.used = 0;
+	conn->mode[0] = conn->error_type[0] = '\0';
 }
 
 /* ---- answers ---- */
@@ -172,6 +271,7 @@ static void drop(struct proc *p, struct runtime_conn *conn)
 	bytes_free(&conn->in);
 	bytes_free(&conn->body);
 	bytes_free(&conn->out);
+	bytes_free(&conn->error_body);
 	memset(conn, 0, sizeof(*conn));
 }
 
@@ -198,11 +298,15 @@ static void dispatch(struct proc *p, struct runtime_conn *conn)
 		.body = conn->body.data ? conn->body.data : "",
 		.body_bytes = conn->body.used,
 		.too_large = conn->too_large,
+		.error_type = conn->error_type_bytes ? conn->error_type : NULL,
+		.error_body = "",
 	};
 	char *query = strchr(conn->url, '?');
 
 	if (query)
 		*query = '\0';
+	if (conn->error_body.used && !bytes_put(&conn->error_body, "", 1))
+		req.error_body = conn->error_body.data;
 	conn->dispatched = conn->parsed;
 	runtime_api_request(p, conn, &req);
 	start_message(conn);
@@ -215,6 +319,9 @@ static void forget_dispatched(struct runtime_conn *conn)
 	conn->parsed -= conn->dispatched;
 	memmove(conn->in.data, conn->in.data + conn->dispatched, conn->in.used);
 	conn->dispatched = 0;
+	/* Nobody will parse these again: a message that is streamed is never saved. */
+	if (conn->streaming && conn->parsed == conn->in.used)
+		conn->in.used = conn->parsed = 0;
 }
 
 /** Feed what is there, message by message, until the connection pauses or the bytes are used up. */
@@ -264,11 +371,11 @@ void runtime_conn_resume(struct proc *p, struct runtime_conn *conn)
 
 static int conn_accept(struct proc *p, struct sock *sock)
 {
-	(void)p;
 	for (size_t i = 0; i < CONNS_MAX; i++) {
 		if (conns[i].sock)
 			continue;
 		conns[i].sock = sock;
+		conns[i].proc = p;
 		start_message(&conns[i]);
 		service_set_priv(sock, &conns[i]);
 		return 0;

@@ -18,7 +18,9 @@ struct runtime_request {
 	const char *path; /**< without query */
 	const void *body;
 	size_t body_bytes;
-	bool too_large; /**< the body was over the limit and is not here */
+	bool too_large;		/**< the body was over the limit and is not here */
+	const char *error_type; /**< trailers: the response failed on its way; NULL: it did not */
+	const char *error_body;
 };
 
 /** runtime_http_register() - listen on the Runtime API's port. Return: 0 or -errno. */
@@ -49,5 +51,12 @@ struct runtime_conn *runtime_conn_by_id(struct proc *p, uint32_t id);
 void runtime_api_request(struct proc *p, struct runtime_conn *conn,
 			 const struct runtime_request *req);
 void runtime_api_conn_closed(struct proc *p, struct runtime_conn *conn);
+/** runtime_api_stream_begin() - a POST whose body is to be streamed begins. Return: false when it
+ * is to be collected like any other. */
+bool runtime_api_stream_begin(struct proc *p, struct runtime_conn *conn, const char *path);
+/** runtime_api_stream() - a part of that body, which is not kept. Return: false when it is too
+ * long.
+ */
+bool runtime_api_stream(struct proc *p, struct runtime_conn *conn, const void *data, size_t n);
 
 #endif
