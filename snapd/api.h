@@ -83,6 +83,7 @@ void api_tag_list(const struct api_call *call);
 void api_tag_add(const struct api_call *call);
 void api_tag_remove(const struct api_call *call);
 void api_invoke_call(const struct api_call *call);
+void api_invoke_stream(const struct api_call *call);
 void api_invoke(struct http_request *r, struct function *f, const char *qualifier);
 
 /** api_event_invoke() - Invoke with the type Event: 202 when it is on disk. */

@@ -43,7 +43,7 @@ static const struct api_operation operations[] = {
 
 	{"InvokeAsync", "POST", "/2014-11-13/functions/{FunctionName}/invoke-async", NOT_HERE},
 	{"InvokeWithResponseStream", "POST",
-	 FUNCTION("2021-11-15") "/response-streaming-invocations", NOT_HERE},
+	 FUNCTION("2021-11-15") "/response-streaming-invocations", .handle = api_invoke_stream},
 	{"CreateAlias", "POST", FUNCTION("2015-03-31") "/aliases", .handle = api_alias_create},
 	{"ListAliases", "GET", FUNCTION("2015-03-31") "/aliases", .handle = api_alias_list},
 	{"GetAlias", "GET", FUNCTION("2015-03-31") "/aliases/{Name}", .handle = api_alias_get},

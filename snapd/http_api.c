@@ -19,6 +19,7 @@
 #include "common/util.h"
 #include "snapd/http_internal.h"
 #include "snapd/metrics.h"
+#include "snapd/uuid.h"
 
 static unsigned uploads;    /* bodies over HTTP_BODY_MAX */
 static uint64_t all_bodies; /* bytes that they may take */
@@ -41,6 +42,7 @@ static struct http_request *request_new(struct http_door *door, struct MHD_Conne
 
 static void request_free(struct http_request *r)
 {
+	http_stream_free(r);
 	if (r->response)
 		MHD_destroy_response(r->response);
 	uploads -= r->upload;
@@ -276,11 +278,23 @@ void http_reply_header_u64(struct http_request *r, const char *name, uint64_t va
 	http_reply_header(r, name, text);
 }
 
+void http_reply_request_id(struct http_request *r, const char *id)
+{
+	http_reply_header(r, "X-Amzn-RequestId", id);
+	r->identified = true;
+}
+
 void http_reply_end(struct http_request *r, unsigned status)
 {
+	char id[UUID_CHARS + 1];
+
+	if (!r->identified) {
+		uuid_make(id);
+		http_reply_request_id(r, id);
+	}
 	r->status = status;
 	metrics_http(status);
-	http_connection_enter(r->client, HTTP_REPLY, r->reply_bytes);
+	http_connection_enter(r->client, r->stream ? HTTP_STREAM : HTTP_REPLY, r->reply_bytes);
 	if (!r->suspended)
 		return;
 	r->suspended = false;

@@ -24,6 +24,7 @@ struct MHD_Connection;
 struct MHD_Response;
 struct http_auth;
 struct http_door;
+struct http_stream;
 struct http_connection;
 struct access_keys;
 
@@ -54,6 +55,8 @@ struct http_request {
 	bool routed, suspended;
 	unsigned status;
 	size_t reply_bytes;
+	bool identified; /* the reply has a request id */
+	struct http_stream *stream;
 	struct MHD_Response *response;
 };
 
@@ -135,10 +138,39 @@ bool http_may_download(struct http_request *r);
 /** http_reply_fd() - answer with all of a file that lies in memory; @fd is taken over. */
 void http_reply_fd(struct http_request *r, unsigned status, const char *type, int fd);
 void http_reply_end(struct http_request *r, unsigned status);
+/** http_reply_request_id() - the reply's X-Amzn-RequestId; without it, it gets one that is random.
+ */
+void http_reply_request_id(struct http_request *r, const char *id);
 /** http_reply_json() - takes over a reference to @root; NULL: out of memory. */
 void http_reply_json(struct http_request *r, unsigned status, json_t *root);
 /** http_reply_error() - in the shape of the Lambda API. */
 void http_reply_error(struct http_request *r, unsigned status, const char *type, const char *fmt,
 		      ...) __attribute__((format(printf, 4, 5)));
+
+/* ---- replies that are sent while they are being made, http_stream.c ---- */
+
+enum { HTTP_STREAM_MAX = 16 << 20 };
+
+/**
+ * struct http_stream_events - what the client does.
+ * @read: @unread bytes are left; nothing may be written in here
+ * @closed: it has gone, or has read all; the request is no more
+ */
+struct http_stream_events {
+	void (*read)(void *arg, size_t unread);
+	void (*closed)(void *arg);
+};
+
+/** http_stream_begin() - instead of http_reply_begin(): headers may follow, then http_reply_end().
+ * Return: 0 or -ENOMEM. */
+int http_stream_begin(struct http_request *r, const char *type,
+		      const struct http_stream_events *events, void *arg);
+/** http_stream_write() - a copy of @data. Return: 0, -ENOMEM, or -ENOBUFS over HTTP_STREAM_MAX; the
+ * client sees the connection break then. */
+int http_stream_write(struct http_request *r, const void *data, size_t n);
+/** http_stream_unread() - bytes that wait to be sent. */
+size_t http_stream_unread(const struct http_request *r);
+/** http_stream_end() - that was all. */
+void http_stream_end(struct http_request *r);
 
 #endif

@@ -96,6 +96,11 @@ void *http_on_uri(void *cls, const char *uri, struct MHD_Connection *connection)
 void http_on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
 		       enum MHD_RequestTerminationCode why);
 
+/* http_stream.c */
+
+/** http_stream_free() - of a request that ends. */
+void http_stream_free(struct http_request *r);
+
 /* http_auth.c */
 
 struct http_auth;

@@ -73,11 +73,11 @@ static uint64_t allowed_ns(const struct http_connection *c)
 	case HTTP_OPENED:
 		return patience_ns;
 	case HTTP_REPLY:
+	case HTTP_STREAM:
 		if (c->door->tcp)
 			return patience_ns;
 		/* fall through */
 	case HTTP_BODY:
-	case HTTP_STREAM:
 		return patience_ns + c->bytes * NSEC_PER_SEC / http_params.client_rate_bytes;
 	case HTTP_IDLE:
 		return IDLE_S * NSEC_PER_SEC;
@@ -153,10 +153,9 @@ static void check(struct http_connection *c, void *arg)
 
 	if (c->phase == HTTP_FREE)
 		return;
-	if (c->deadline_ns <= now_ns && c->phase == HTTP_REPLY && c->door->tcp) {
-		if (reads(c, now_ns))
-			c->since_ns = now_ns;
-	}
+	if (c->deadline_ns <= now_ns && c->door->tcp &&
+	    (c->phase == HTTP_REPLY || c->phase == HTTP_STREAM) && reads(c, now_ns))
+		c->since_ns = now_ns;
 	if (c->deadline_ns <= now_ns)
 		set_deadline(c); /* bytes have moved since */
 	if (c->deadline_ns <= now_ns)

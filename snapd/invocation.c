@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/admission.h"
+#include "snapd/base64.h"
 #include "snapd/budget.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
@@ -66,11 +68,52 @@ static void learn(const struct invocation *inv, const struct session_result *res
 	scheduler_learn_memory(inv->inst, result->resident_pages * PAGE_BYTES);
 }
 
+static void on_part(struct instance *inst, const void *data, size_t n)
+{
+	struct invocation *inv = inst->owner;
+
+	if (inv && inv->request.part)
+		inv->request.part(inv, data, n);
+}
+
+void invocation_hold(struct invocation *inv, bool hold)
+{
+	if (inv->inst)
+		session_hold(inv->inst, hold);
+}
+
+/**
+ * The function failed while its response was on the way: what its runtime's trailers say, which is
+ * an error type and an error in JSON as base64. Return: as JSON, or NULL without memory.
+ */
+static char *stream_error(const char *text, size_t n)
+{
+	const char *nul = memchr(text, 0, n), *body = nul ? nul + 1 : text + n;
+	CLEANUP_FREE char *json = NULL;
+	char *ret = NULL;
+	json_t *root = NULL;
+	size_t bytes;
+
+	if (nul && memchr(body, 0, (size_t)(text + n - body)) && *body &&
+	    !base64_decode(body, &json, &bytes))
+		root = json_loadb(json, bytes, 0, NULL);
+	if (!json_is_object(root)) {
+		json_decref(root);
+		root = json_pack("{s:s, s:s}", "errorType", nul ? text : "Runtime.StreamError",
+				 "errorMessage", "the response ended with an error");
+	}
+	if (root)
+		ret = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	return ret;
+}
+
 static void on_result(struct instance *inst, const struct session_result *result)
 {
 	static const char too_large[] =
 		"{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size "
 		"(6291556 bytes).\",\"errorType\":\"Function.ResponseSizeTooLarge\"}";
+	CLEANUP_FREE char *error = NULL;
 	struct invocation *inv = inst->owner;
 	struct version *v = inst->version;
 	bool recorder = inv->recorder;
@@ -94,6 +137,11 @@ static void on_result(struct instance *inst, const struct session_result *result
 		out.failure = INVOCATION_FAILED_RESPONSE;
 		out.payload = too_large;
 		out.payload_bytes = sizeof(too_large) - 1;
+	}
+	if (result->kind == PROTO_RESULT_STREAM_ERROR) {
+		error = stream_error(result->payload, result->payload_bytes);
+		out.payload = error ? error : "{}";
+		out.payload_bytes = strlen(out.payload);
 	}
 	log_end(inv, &out, result->resident_pages);
 	inst->request_id[0] = '\0';
@@ -168,6 +216,7 @@ static void make_call(const struct invocation *inv, char arn[ARN_MAX], struct se
 		.payload = inv->request.payload,
 		.payload_bytes = inv->request.payload_bytes,
 		.timeout_ns = v->settings.timeout_s * NSEC_PER_SEC,
+		.stream = inv->request.part,
 	};
 }
 
@@ -196,6 +245,7 @@ static void on_ready(struct instance *inst, const struct proto_ready *ready)
 const struct session_events invocation_events = {
 	.ready = on_ready,
 	.result = on_result,
+	.part = on_part,
 	.working_set = on_working_set,
 	.failed = on_failed,
 };

@@ -151,3 +151,45 @@ int log_ring_text(const struct log_ring *ring, char **ret, size_t *ret_n)
 	*ret_n = used;
 	return 0;
 }
+
+/** The text of a line behind its time and @tag; NULL: it has another tag. */
+static const char *text_of(const char *line, const char *end, const char *tag)
+{
+	size_t n = strlen(tag);
+	const char *at = memchr(line, ' ', (size_t)(end - line));
+
+	if (!at || (size_t)(end - ++at) < n + 1 || memcmp(at, tag, n) || at[n] != ' ')
+		return NULL;
+	return at + n + 1;
+}
+
+int log_ring_tail(const struct log_ring *ring, const char *tag, size_t max, char **ret,
+		  size_t *ret_n)
+{
+	char *text, *to, *line;
+	size_t n;
+	int err = log_ring_text(ring, &text, &n);
+
+	if (err)
+		return err;
+	/* From the last line to the first, gathered at the end of the same memory. */
+	to = text + n;
+	for (char *end = text + n; end > text; end = line) {
+		const char *newline = memrchr(text, '\n', (size_t)(end - text) - 1);
+		const char *from;
+		size_t bytes;
+
+		line = newline ? text + (newline + 1 - text) : text;
+		from = text_of(line, end, tag);
+		if (!from)
+			continue;
+		bytes = MIN((size_t)(end - from), max - (size_t)(text + n - to));
+		to -= bytes;
+		memmove(to, end - bytes, bytes);
+	}
+	*ret_n = (size_t)(text + n - to);
+	memmove(text, to, *ret_n);
+	text[*ret_n] = '\0';
+	*ret = text;
+	return 0;
+}

@@ -23,4 +23,12 @@ void log_ring_printf(struct log_ring *ring, const char *tag, const char *fmt, ..
  */
 int log_ring_text(const struct log_ring *ring, char **ret, size_t *ret_n);
 
+/**
+ * log_ring_tail() - the newest lines with this tag, without time and tag.
+ * @max: of bytes; a line in front that does not fit is cut at its beginning
+ * @ret: malloc'ed, the caller's. Return: 0 or -ENOMEM.
+ */
+int log_ring_tail(const struct log_ring *ring, const char *tag, size_t max, char **ret,
+		  size_t *ret_n);
+
 #endif

@@ -74,6 +74,9 @@ struct invocation_request {
 	enum start_kind force;
 	bool keep;     /**< a forced start's instance is kept for others afterwards */
 	bool internal; /**< our own: no limit of concurrency applies, and it predicts nothing */
+	/** Parts of a response that is streamed, before @done, which has no payload then; NULL: the
+	 * response is wanted whole. */
+	void (*part)(struct invocation *inv, const void *data, size_t n);
 	invocation_done_fn done;
 	void *arg;
 };
@@ -113,6 +116,8 @@ const char *invocation_request_id(const struct invocation *inv);
 /** scheduler_make_request_id() - a random (version 4) UUID into @buf. */
 void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1]);
 void *invocation_arg(const struct invocation *inv);
+/** invocation_hold() - no further parts, until it goes on; the instance stands still meanwhile. */
+void invocation_hold(struct invocation *inv, bool hold);
 
 /** scheduler_pump() - something has changed: start what waits, if it can be. */
 void scheduler_pump(void);

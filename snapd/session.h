@@ -71,6 +71,7 @@ struct instance;
  * @ready: READY came after BOOT (state READY)
  * @captured: state READY again
  * @result: state IDLE, unless the callee moves on
+ * @part: of a response that is streamed, before its result
  * @working_set: state IDLE again; @fd is closed after the call
  * @failed: the instance had work and has failed; it is ENDING. Told once.
  */
@@ -78,6 +79,7 @@ struct session_events {
 	void (*ready)(struct instance *inst, const struct proto_ready *ready);
 	void (*captured)(struct instance *inst, const struct proto_captured *captured);
 	void (*result)(struct instance *inst, const struct session_result *result);
+	void (*part)(struct instance *inst, const void *data, size_t n);
 	void (*working_set)(struct instance *inst, int fd, uint64_t template_pages);
 	void (*failed)(struct instance *inst, const struct session_failure *failure);
 };
@@ -91,6 +93,7 @@ struct session_call {
 	const void *payload;
 	size_t payload_bytes;
 	uint64_t timeout_ns;
+	bool stream; /**< a response that is streamed is wanted in parts */
 };
 
 /**
@@ -106,6 +109,7 @@ struct session_call {
  * @provisioned: one of those that are to wait for their version's invocations
  * @charge_bytes: what the budget counts for it
  * @unread: its socket has had more than a turn's share of messages
+ * @held: its messages are left unread: whoever wants them is behind
  */
 struct instance {
 	enum instance_state state;
@@ -133,6 +137,7 @@ struct instance {
 	TAILQ_ENTRY(instance) list_link;
 	uint64_t charge_bytes;
 	bool unread;
+	bool held;
 	bool single_use; /**< ends when it is idle: its start was forced, for measuring */
 	uint64_t requested_ns, spawned_ns, changed_ns, provisioned_ns;
 	struct sandbox_child child;
@@ -215,6 +220,9 @@ void session_adopt(struct instance *inst, struct version *v, void *owner,
 /** session_limit_memory() - the jail's limit is that of its function, no longer that of its class.
  * To be called when the guest is on its way: it takes a while. */
 void session_limit_memory(const struct instance *inst);
+/** session_hold() - leave the messages of an instance unread for a while, which makes its vmm stand
+ * still when the socket is full; or go on. Its end is noticed all the same. */
+void session_hold(struct instance *inst, bool hold);
 /** session_idle_until() - an IDLE instance ends at this time. */
 void session_idle_until(struct instance *inst, uint64_t deadline_ns);
 /** session_end() - whatever it does; its owner is not told. */

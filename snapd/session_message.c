@@ -34,6 +34,7 @@ struct message {
 		struct proto_ready ready;
 		struct proto_captured captured;
 		struct proto_result result;
+		struct proto_result_part part;
 		struct proto_log log;
 		struct proto_working_set working_set;
 		struct proto_failed failed;
@@ -145,7 +146,7 @@ static void on_result(struct instance *inst, const struct message *m)
 	};
 	void *map = NULL;
 
-	if (m->n < sizeof(*r) || r->kind > PROTO_RESULT_TOO_LARGE ||
+	if (m->n < sizeof(*r) || r->kind > PROTO_RESULT_STREAM_ERROR ||
 	    r->payload_bytes > PROTO_PAYLOAD_MAX || r->payload_fd != (unsigned)m->fd_count ||
 	    (!r->payload_fd && m->n != sizeof(*r) + r->payload_bytes) ||
 	    r->serial != inst->call_serial ||
@@ -166,6 +167,18 @@ static void on_result(struct instance *inst, const struct message *m)
 	inst->events->result(inst, &result);
 	if (map)
 		munmap(map, result.payload_bytes);
+}
+
+static void on_result_part(struct instance *inst, const struct message *m)
+{
+	if (m->n < sizeof(m->u.part) || m->u.part.serial != inst->call_serial ||
+	    (inst->state != INSTANCE_INVOKING && inst->state != INSTANCE_RESTORING)) {
+		session_breach(inst, "RESULT_PART does not fit");
+		return;
+	}
+	/* Nobody: whoever asked was a client of the snapd before this one. */
+	if (inst->events && inst->events->part)
+		inst->events->part(inst, m->u.bytes + sizeof(m->u.part), m->n - sizeof(m->u.part));
 }
 
 static void on_log(struct instance *inst, const struct message *m)
@@ -231,6 +244,9 @@ static void dispatch(struct instance *inst, struct message *m)
 	case PROTO_RESULT:
 		on_result(inst, m);
 		break;
+	case PROTO_RESULT_PART:
+		on_result_part(inst, m);
+		break;
 	case PROTO_LOG:
 		on_log(inst, m);
 		break;
@@ -280,10 +296,20 @@ static void receive(struct instance *inst)
 {
 	unsigned left = MESSAGES_PER_TURN;
 
-	while (left && session_receive_one(inst))
+	while (left && !inst->held && session_receive_one(inst))
 		left--;
-	inst->unread = !left;
-	messages.unread |= inst->unread;
+	inst->unread = !left || inst->held;
+	messages.unread |= inst->unread && !inst->held;
+}
+
+void session_hold(struct instance *inst, bool hold)
+{
+	if (inst->held == hold)
+		return;
+	inst->held = hold;
+	/* What has come meanwhile was told by an edge that is gone. */
+	if (!hold)
+		messages.unread = inst->unread = true;
 }
 
 bool session_work(void)
@@ -292,7 +318,8 @@ bool session_work(void)
 		return false;
 	messages.unread = false;
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
-		if (session_instance(i)->unread && session_instance(i)->control >= 0)
+		if (session_instance(i)->unread && !session_instance(i)->held &&
+		    session_instance(i)->control >= 0)
 			receive(session_instance(i));
 	return messages.unread;
 }
@@ -391,6 +418,7 @@ static int send_invoke(struct instance *inst, const struct session_call *call)
 	struct proto_invoke body = {
 		.deadline_real_ms = (clock_real_ns() + call->timeout_ns) / 1000000,
 		.payload_bytes = (uint32_t)call->payload_bytes,
+		.stream = call->stream,
 		.serial = inst->call_serial,
 	};
 	struct iovec iov[] = {

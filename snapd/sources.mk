@@ -22,6 +22,9 @@ snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store
 snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c
+# Responses that are streamed.
+snapd_SRCS += snapd/api_invoke_stream.c snapd/eventstream.c snapd/http_stream.c
+snapd_LDLIBS += -lz
 # The queue of asynchronous invocations.
 snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_flight.c snapd/event_heap.c \
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c

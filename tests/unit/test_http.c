@@ -36,6 +36,7 @@
 #include "snapd/http_internal.h"
 
 enum { CONNECTIONS = 12, PEER_CONNECTIONS = 6, PATIENCE_S = 60, BIG = 32 << 20, HELD_MAX = 16 };
+enum { STREAM_HIGH = 64 << 10, STREAM_BYTES = 1 << 20 };
 
 #define KEY    "AKIATEST"
 #define READER "AKIAREADER"
@@ -61,12 +62,69 @@ static void release_all(void)
 	server.held_count = 0;
 }
 
+/* ---- a reply that is made while it is sent: "tick" again and again, or one that never ends ----
+ */
+
+static struct {
+	struct http_request *request;
+	_Atomic unsigned closed;
+	_Atomic size_t most; /* bytes that waited to be read */
+	_Atomic size_t written;
+	size_t wanted;
+} stream;
+
+static void stream_more(void)
+{
+	static const char part[4096] = "tick";
+
+	while (stream.request && stream.written < stream.wanted &&
+	       http_stream_unread(stream.request) < STREAM_HIGH) {
+		stream.written += sizeof(part);
+		assert_int_equal(http_stream_write(stream.request, part, sizeof(part)), 0);
+		stream.most = MAX(stream.most, http_stream_unread(stream.request));
+	}
+	if (stream.request && stream.written == stream.wanted)
+		http_stream_end(stream.request);
+}
+
+static void on_stream_read(void *arg, size_t unread)
+{
+	(void)arg;
+	(void)unread;
+}
+
+static void on_stream_closed(void *arg)
+{
+	(void)arg;
+	stream.request = NULL;
+	stream.closed++;
+}
+
+static void begin_stream(struct http_request *r, size_t wanted)
+{
+	static const struct http_stream_events events = {on_stream_read, on_stream_closed};
+
+	assert_int_equal(http_stream_begin(r, "text/plain", &events, NULL), 0);
+	stream.request = r;
+	stream.written = 0;
+	stream.wanted = wanted;
+	stream.most = 0;
+	http_reply_end(r, 200);
+}
+
 static void route(struct http_request *r)
 {
 	if (r->too_large) {
 		http_reply_error(r, 413, "RequestTooLargeException", "too large");
 	} else if (!strcmp(r->path, "/big")) {
 		http_reply(r, 200, "text/plain", server.big, BIG);
+	} else if (!strcmp(r->path, "/stream")) {
+		begin_stream(r, STREAM_BYTES);
+	} else if (!strcmp(r->path, "/endless")) {
+		begin_stream(r, SIZE_MAX);
+	} else if (!strcmp(r->path, "/silent")) {
+		begin_stream(r, SIZE_MAX - 1);
+		stream.written = SIZE_MAX;
 	} else if (!strcmp(r->path, "/hold")) {
 		server.held[server.held_count++] = r;
 	} else if (!strcmp(r->path, "/release")) {
@@ -87,6 +145,7 @@ static void turn(void)
 {
 	unsigned used = 0;
 
+	stream_more();
 	http_turn();
 	http_for_each_connection(count_used, &used);
 	server.used = used;
@@ -227,6 +286,15 @@ static const char *hear(int fd)
 			break;
 	}
 	text[n] = '\0';
+	return text;
+}
+
+static const char *hear_head(int fd)
+{
+	static char text[1 << 12];
+	ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
 	return text;
 }
 
@@ -538,6 +606,7 @@ static void test_reply_that_nobody_reads(void **state)
 
 	(void)state;
 	say(fd, signed_request(KEY, SECRET, "GET", "/big", "", ""));
+	wait_for_used(1);
 	other = dial_unix();
 	say(other, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
 	assert_status(hear(other), "200");
@@ -585,6 +654,78 @@ static void test_clients_that_go_away(void **state)
 	close(fd);
 	assert_has(hear(held[3]), "released");
 	close(held[3]);
+	wait_for_used(0);
+}
+
+/** Everything until the connection ends. Return: bytes. */
+static size_t hear_all(int fd)
+{
+	static char part[1 << 16];
+	size_t n = 0;
+	ssize_t got;
+
+	while ((got = recv(fd, part, sizeof(part), 0)) > 0)
+		n += (size_t)got;
+	assert_false(got < 0 && errno == EAGAIN);
+	return n;
+}
+
+static void test_stream(void **state)
+{
+	int fd = dial_unix();
+	size_t n;
+
+	(void)state;
+	say(fd, "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+	n = hear_all(fd);
+	assert_true(n > STREAM_BYTES && n < STREAM_BYTES + (64 << 10)); /* with chunks' heads */
+	close(fd);
+	wait_for_used(0);
+	assert_null(stream.request);
+}
+
+/* Its buffer does not grow, it is cut off, and whoever writes is told. */
+static void test_stream_that_nobody_reads(void **state)
+{
+	unsigned before = stream.closed;
+	int fd = dial_tcp();
+
+	(void)state;
+	say(fd, signed_request(KEY, SECRET, "GET", "/endless", "", ""));
+	while (stream.closed == before)
+		usleep(5000);
+	wait_for_used(0);
+	assert_true(stream.most <= STREAM_HIGH + 4096);
+	close(fd);
+}
+
+static void test_stream_whose_client_goes_away(void **state)
+{
+	unsigned before = stream.closed;
+	int fd = dial_tcp();
+	char part[1000];
+
+	(void)state;
+	say(fd, signed_request(KEY, SECRET, "GET", "/endless", "", ""));
+	assert_int_equal(recv(fd, part, sizeof(part), MSG_WAITALL), sizeof(part));
+	close(fd);
+	wait_for_used(0);
+	assert_int_equal(stream.closed, before + 1);
+}
+
+/* As long as nothing is written, the client is not slow: it may wait longer than its timeout. */
+static void test_stream_that_says_nothing(void **state)
+{
+	struct pollfd p = {.fd = dial_unix(), .events = POLLIN};
+
+	(void)state;
+	say(p.fd, "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n");
+	assert_int_equal(poll(&p, 1, PATIENCE_S * 1000), 1); /* the head */
+	assert_has(hear_head(p.fd), "Transfer-Encoding: chunked");
+	assert_int_equal(poll(&p, 1, 4000), 0);
+	stream.written = 0; /* endless from now on */
+	assert_int_equal(poll(&p, 1, PATIENCE_S * 1000), 1);
+	close(p.fd);
 	wait_for_used(0);
 }
 
@@ -740,6 +881,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup(test_reply_that_nobody_reads, setup),
 		cmocka_unit_test_setup(test_reply_that_is_read_steadily, setup),
 		cmocka_unit_test_setup(test_clients_that_go_away, setup),
+		cmocka_unit_test_setup(test_stream, setup),
+		cmocka_unit_test_setup(test_stream_that_nobody_reads, setup),
+		cmocka_unit_test_setup(test_stream_whose_client_goes_away, setup),
+		cmocka_unit_test_setup(test_stream_that_says_nothing, setup),
 		cmocka_unit_test_setup(test_header_too_large, setup),
 		cmocka_unit_test_setup(test_body_too_large, setup),
 		cmocka_unit_test_setup(test_garbage, setup),

@@ -34,7 +34,8 @@ enum { FLOOD_S = 4, PATIENCE_S = 2 };
 static int slash_fd = -1;
 static struct function *function;
 static int failed_kind;
-static unsigned results;
+static unsigned results, parts;
+static size_t part_bytes;
 
 /* ---- a vmm ----------------------------------------------------------------------------------- */
 
@@ -50,7 +51,7 @@ static void on_gone(void)
 static void on_ready(struct instance *inst, const struct proto_ready *ready)
 {
 	const struct session_call call = {
-		"id", "arn", "", "", "{}", 2, 10 * NSEC_PER_SEC,
+		"id", "arn", "", "", "{}", 2, 10 * NSEC_PER_SEC, true,
 	};
 
 	(void)ready;
@@ -64,6 +65,14 @@ static void on_result(struct instance *inst, const struct session_result *result
 	results++;
 }
 
+static void on_part(struct instance *inst, const void *data, size_t n)
+{
+	(void)inst;
+	(void)data;
+	parts++;
+	part_bytes += n;
+}
+
 static void on_failed(struct instance *inst, const struct session_failure *failure)
 {
 	(void)inst;
@@ -73,6 +82,7 @@ static void on_failed(struct instance *inst, const struct session_failure *failu
 static const struct session_events events = {
 	.ready = on_ready,
 	.result = on_result,
+	.part = on_part,
 	.failed = on_failed,
 };
 
@@ -370,6 +380,131 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* ---- responses in parts ---------------------------------------------------------------------- */
+
+/** An instance in INVOKING. */
+static struct instance *invoking(int *ret_vmm)
+{
+	static const char *const none[] = {NULL};
+	const struct proto_ready ready = {.h = {PROTO_READY, sizeof(ready)}};
+	struct instance *inst = spawn(ret_vmm);
+
+	say_hello(*ret_vmm);
+	wait_for(inst, INSTANCE_SHELL);
+	session_adopt(inst, &function->latest, NULL, &events);
+	assert_int_equal(session_boot(inst, none, none, 1, 1, 10 * NSEC_PER_SEC), 0);
+	say(*ret_vmm, &ready, sizeof(ready), 0);
+	wait_for(inst, INSTANCE_INVOKING);
+	parts = 0;
+	part_bytes = 0;
+	results = 0;
+	return inst;
+}
+
+static void say_part(int vmm, uint32_t serial, size_t bytes)
+{
+	static uint8_t data[sizeof(struct proto_result_part) + 1000];
+	const struct proto_result_part part = {
+		.h = {PROTO_RESULT_PART, (uint32_t)(sizeof(part) + bytes)},
+		.serial = serial,
+	};
+
+	memcpy(data, &part, sizeof(part));
+	say(vmm, data, sizeof(part) + bytes, 0);
+}
+
+static void end(struct instance *inst, int vmm)
+{
+	if (inst->state != INSTANCE_ENDING)
+		session_end(inst);
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
+static void test_parts(void **state)
+{
+	int vmm;
+	struct instance *inst = invoking(&vmm);
+	const struct proto_result result = {
+		.h = {PROTO_RESULT, sizeof(result)},
+		.serial = inst->call_serial,
+	};
+
+	(void)state;
+	for (int i = 0; i < 40; i++)
+		say_part(vmm, inst->call_serial, 1000);
+	say(vmm, &result, sizeof(result), 0);
+	wait_for(inst, INSTANCE_IDLE);
+	assert_int_equal(parts, 40);
+	assert_int_equal(part_bytes, 40000);
+	assert_int_equal(results, 1);
+	end(inst, vmm);
+}
+
+/* Nothing is read while it is held, and nothing is lost by that. */
+static void test_held(void **state)
+{
+	int vmm;
+	struct instance *inst = invoking(&vmm);
+
+	(void)state;
+	session_hold(inst, true);
+	for (int i = 0; i < 40; i++)
+		say_part(vmm, inst->call_serial, 1000);
+	for (int i = 0; i < 20; i++)
+		turn();
+	assert_int_equal(parts, 0);
+	session_hold(inst, false);
+	for (int i = 0; i < 20; i++)
+		turn();
+	assert_int_equal(parts, 40);
+	/* Held between two of a turn's share. */
+	session_hold(inst, true);
+	say_part(vmm, inst->call_serial, 1);
+	turn();
+	session_hold(inst, false);
+	turn();
+	turn();
+	assert_int_equal(parts, 41);
+	end(inst, vmm);
+}
+
+/* A vmm that is held and dies is noticed by its process's end. */
+static void test_held_and_lost(void **state)
+{
+	int vmm;
+	struct instance *inst = invoking(&vmm);
+
+	(void)state;
+	session_hold(inst, true);
+	failed_kind = 0;
+	close(vmm);
+	kill(inst->child.pid, SIGKILL);
+	wait_for(inst, INSTANCE_FREE);
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+}
+
+static void test_parts_that_do_not_fit(void **state)
+{
+	int vmm;
+	struct instance *inst = invoking(&vmm);
+
+	(void)state;
+	failed_kind = 0;
+	say_part(vmm, inst->call_serial + 1, 10); /* of another question */
+	wait_for(inst, INSTANCE_FREE);
+	assert_int_equal(failed_kind, SESSION_FAILED_LOST);
+	assert_int_equal(parts, 0);
+	close(vmm);
+
+	inst = spawn(&vmm);
+	say_hello(vmm);
+	wait_for(inst, INSTANCE_SHELL);
+	say_part(vmm, 0, 10); /* nobody has asked */
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +515,10 @@ int main(void)
 		cmocka_unit_test(test_silence_is_ended),
 		/* the last: it ends all of them */
 		cmocka_unit_test(test_one_that_is_only_starting_is_ended_at_the_finish),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_held),
+		cmocka_unit_test(test_held_and_lost),
+		cmocka_unit_test(test_parts_that_do_not_fit),
 	};
 
 	return cmocka_run_group_tests_name("session", tests, setup, teardown);
