@@ -15,6 +15,7 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 """
 
+import binascii
 import gc
 import importlib
 import json
@@ -27,6 +28,7 @@ import traceback
 import snapshot_restore_py
 
 API = b"/2018-06-01/runtime/"
+GENERATOR = type(_ for _ in ())
 
 
 class InitError(Exception):
@@ -127,6 +129,14 @@ class Api:
     def get(self, path):
         """The bytes of a GET request."""
         return b"GET " + API + path + self._tail + b"\r\n"
+
+    def stream(self, path):
+        """The head of a POST request whose body follows in chunks."""
+        return (b"POST " + API + path + self._tail +
+                b"Lambda-Runtime-Function-Response-Mode: streaming\r\n"
+                b"Transfer-Encoding: chunked\r\n"
+                b"Trailer: Lambda-Runtime-Function-Error-Type, "
+                b"Lambda-Runtime-Function-Error-Body\r\n\r\n")
 
     def post(self, path, body, error_type=None):
         """The bytes of a POST request."""
@@ -253,8 +263,38 @@ def fail(api, path, error_type, message, trace):
     sys.exit(1)
 
 
+def to_chunk(part):
+    """A part of a streamed response: bytes and text as they are, anything else as JSON."""
+    if isinstance(part, str):
+        part = part.encode()
+    elif not isinstance(part, (bytes, bytearray, memoryview)):
+        part = to_json(part)
+    return b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+
+
+def stream(api, path, parts, request_id):
+    """Send what a generator yields, each part at once. Returns the bytes that are left to send."""
+    head = api.stream(path + b"response")
+    try:
+        for part in parts:
+            chunk = to_chunk(part)
+            if chunk:
+                api.send(head + chunk)
+                head = b""
+    except Exception as e:  # pylint: disable=broad-except
+        error_type, message, trace = describe_exception(e)
+        log_error(error_type, message, trace, request_id)
+        body = error_body(error_type, message, trace, request_id)
+        if head:
+            return api.post(path + b"error", body, error_type)
+        return (b"0\r\nLambda-Runtime-Function-Error-Type: %b\r\n"
+                b"Lambda-Runtime-Function-Error-Body: %b\r\n\r\n" % (
+                    error_type.encode(), binascii.b2a_base64(body, newline=False)))
+    return head + b"0\r\n\r\n"
+
+
 def run_handler(api, handler, answer):
-    """Call the handler. Returns the bytes of the request that reports its result."""
+    """Call the handler. Returns the bytes of the request that reports its result, or of its end."""
     request_id = answer.header(b"lambda-runtime-aws-request-id")
     path = b"invocation/%b/" % request_id.encode()
     try:
@@ -262,6 +302,8 @@ def run_handler(api, handler, answer):
         if trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = trace_id
         result = handler(from_json(answer.body), Context(answer, request_id))
+        if type(result) is GENERATOR:
+            return stream(api, path, result, request_id)
     except Exception as e:  # pylint: disable=broad-except
         error_type, message, trace = describe_exception(e)
     else:
