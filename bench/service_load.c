@@ -21,6 +21,7 @@
 
 enum {
 	CLIENTS = 16,
+	WARM_UP = 4,
 	CHURN_CLIENTS = 32,
 	OVERLOAD_CLIENTS = 512,
 	QUIET_TRIES = 600,
@@ -91,19 +92,25 @@ static int load_all(const struct load_plan *plan, struct load_result *r)
 static int throughput(struct bench *b, const char *name, const char *start, unsigned count,
 		      double *ret_rate)
 {
-	const struct load_plan plan = {
+	struct load_plan plan = {
 		.socket_path = b->service.socket_path,
 		.name = workload,
 		.connections = CLIENTS,
-		.count = count,
+		.count = WARM_UP * CLIENTS,
 		.start = start,
 	};
-	struct load_result r;
+	struct load_result r = {0};
 	char times[64];
-	int ret;
+	int ret = 0;
 
 	fprintf(stderr, "bench: %s, %u clients x %u\n", name, CLIENTS, count);
-	ret = load_all(&plan, &r);
+	if (!start) { /* the first ones make the instances that the others find */
+		ret = load_all(&plan, &r);
+		load_result_free(&r);
+	}
+	plan.count = count;
+	if (!ret)
+		ret = load_all(&plan, &r);
 	if (!ret) {
 		*ret_rate = r.ok / r.seconds;
 		add_value(b, name, "per_s", *ret_rate);

@@ -8,7 +8,7 @@
 #include "common/clock.h"
 #include "common/util.h"
 
-enum { BURST_STARTS = 40, BURST_MIN_MS = 200, PATIENCE_MIN_MS = 1, CALM_BURSTS = 10 };
+enum { BURST_STARTS = 12, BURST_MIN_MS = 200, PATIENCE_MIN_MS = 1, CALM_BURSTS = 10 };
 
 const char *const admission_reasons[] = {
 	[ADMISSION_GRANTED] = "",
