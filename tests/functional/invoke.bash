@@ -10,7 +10,7 @@ export FUNCTIONS SAMPLES
 
 # deploy NAME DIRECTORY [SNAPCTL-OPTION...]
 deploy() {
-	run snapctl deploy "$1" --dir "$2" --timeout 20 "${@:3}"
+	run snapctl deploy "$1" --dir "$2" --timeout $((20 * SLOW)) "${@:3}"
 	assert_success
 }
 
@@ -20,9 +20,11 @@ publish() {
 	assert_success
 }
 
-# invoke NAME [EVENT [CURL-OPTION...]] - sets code, headers and body of the reply
+# invoke NAME [EVENT [CURL-OPTION...]] - sets code, headers and body of the reply, and invoked_at
 invoke() {
 	local headers_file=$BATS_TEST_TMPDIR/headers.$BASHPID
+	# shellcheck disable=SC2034 # for tests that compare clocks
+	invoked_at=$(date +%s.%N)
 	body=$(http POST "$FUNCTIONS/$1/invocations" --dump-header "$headers_file" \
 		--data "${2:-null}" "${@:3}") || fail "curl failed for $1"
 	headers=$(tr -d '\r' <"$headers_file" | sed '/^HTTP.* 100 /d')

@@ -92,20 +92,21 @@ for name in ("monotonic", "perf_counter", "boottime", "raw", "coarse"):
 for name in ("process_time", "thread_time"):
     if after[name] < before[name] or end[name] < start[name]:
         print(f"{name} goes back")
-if abs(time.time() - end["time"]) > 10 or after["time"] < before["time"]:
-    here = time.time()
-    print("wall time is", end["time"], "but it is", here)
+# Between the request and now, as this machine has them; a clock may be a few ms off.
+asked, here = float(sys.argv[2]) - 0.05, time.time() + 0.05
+if not asked <= start["time"] <= end["time"] <= here or after["time"] < before["time"]:
+    print("wall time is", start["time"], "to", end["time"], "but it is", asked, "to", here)
 if v["fired"] or v["backwards"]:
     print("fired", v["fired"], "backwards", v["backwards"])
 if not 10000 < v["remaining_ms"] < 20000:
     print("remaining time", v["remaining_ms"])
-' "$body"
+' "$body" "$invoked_at"
 	assert_success
 	assert_equal "$output" ""
 }
 
 @test "monotonic time neither goes back nor jumps over a restore, wall time is right" {
-	deploy clocks "$SAMPLES/clocks"
+	deploy clocks "$SAMPLES/clocks" --timeout 20
 	publish clocks
 	invoke clocks '{"sleep": 0.3}' --header "X-Quickthaw-Start: cold"
 	assert_fine
