@@ -379,8 +379,10 @@ static void print_paragraph(const char *text, int used)
 /** What values there are, and which it has where nobody says one. */
 static void describe_values(const struct option_info *info, char *to, size_t n)
 {
-	if (info->type == OPTION_NUMBER)
+	if (info->type == OPTION_NUMBER && info->initial)
 		snprintf(to, n, " (%u to %u; default %s)", info->min, info->max, info->initial);
+	else if (info->type == OPTION_NUMBER)
+		snprintf(to, n, " (%u to %u)", info->min, info->max);
 	else if (info->type == OPTION_CHOICE)
 		snprintf(to, n, " (%s; default %s)", info->choices, info->initial);
 	else if (info->initial && info->type != OPTION_FLAG)
