@@ -27,6 +27,7 @@
 #include "common/io.h"
 #include "common/util.h"
 #include "snapd/event_loop.h"
+#include "snapd/metrics.h"
 #include "snapd/page_in.h"
 #include "snapd/template.h"
 
@@ -262,12 +263,31 @@ static void touch_all(struct guest *g, unsigned seed)
 	shuffle(g->touches, PAGES, seed);
 }
 
+static uint64_t counted_faults(void)
+{
+	return metric_counters[METRIC_FAULTS_RESIDENT] + metric_counters[METRIC_FAULTS_ZERO] +
+	       metric_counters[METRIC_FAULTS_READ];
+}
+
+static uint64_t observed(enum metric_histogram h)
+{
+	const struct metric_times *t = metrics_times(h);
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(t->buckets); i++)
+		n += t->buckets[i];
+	return n;
+}
+
 /* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_every_page_comes_in_once(void **state)
 {
 	struct template *t = open_template("plain");
 	struct guest *g = guest_start(3, t), *second;
+	uint64_t faults = counted_faults(), bytes = metric_counters[METRIC_SNAPSHOT_READ_BYTES];
+	uint64_t chunks = metric_counters[METRIC_CHUNKS_DECODED];
+	uint64_t times = observed(METRIC_PAGE_IN), reads = observed(METRIC_SNAPSHOT_READ);
 
 	(void)state;
 	touch_all(g, 1);
@@ -277,6 +297,13 @@ static void test_every_page_comes_in_once(void **state)
 	assert_int_equal(g->wrong, 0);
 	assert_true(page_in_account(3).faults > 0);
 	assert_true(page_in_account(3).bytes_read > 0);
+	/* Metrics say the same: every fault is counted once, every read has taken its time. */
+	assert_int_equal(counted_faults() - faults, page_in_account(3).faults);
+	assert_int_equal(metric_counters[METRIC_SNAPSHOT_READ_BYTES] - bytes,
+			 page_in_account(3).bytes_read);
+	assert_int_equal(metric_counters[METRIC_CHUNKS_DECODED] - chunks, t->chunks_decoded);
+	assert_in_range(observed(METRIC_PAGE_IN) - times, 1, page_in_account(3).faults);
+	assert_in_range(observed(METRIC_SNAPSHOT_READ) - reads, 1, t->chunks_decoded);
 	assert_int_equal(t->resident_pages, PAGES);
 
 	/* The next instance finds everything. */
