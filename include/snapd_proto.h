@@ -79,6 +79,7 @@ struct proto_hello {
 				relative to it */
 	uint64_t ram_bytes;
 	uint64_t cpu_features[8]; /**< what a guest sees on this host, for the restore check */
+	uint64_t state_version;	  /**< of what this vmm saves: it restores no other */
 };
 
 /** Directories that a guest sees, besides its root: one descriptor each. */

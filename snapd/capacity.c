@@ -70,7 +70,7 @@ struct capacity_view capacity_view(struct version *v, uint64_t now_ns)
 
 	return (struct capacity_view){
 		.idle = keep_take(v, now_ns) != NULL,
-		.boots = !v->number,
+		.boots = !v->number || v->cold_boot,
 		.resident = resident,
 		.shells = class < 0 ? 0 : shell_pool_ready(class),
 		.missing_pages = resident || !v->number ? 0 : missing_pages(v),

@@ -224,6 +224,11 @@ static void add_snapshot(json_t *root, const struct version *v)
 			      "WorkingSetPages", (json_int_t)s->working_set_pages);
 	char path[PATH_MAX];
 
+	json_object_set_new(o, "Status",
+			    json_string(v->snapshot_removed   ? "Removed"
+					: v->cold_boot	      ? "Unusable"
+					: v->recapture.wanted ? "Stale"
+							      : "Ready"));
 	if (!store_snapshot_path(v->function->name, v->number, path, sizeof(path)))
 		json_object_set_new(o, "Path", json_string(path));
 	json_object_set_new(root, "Snapshot", o);

@@ -14,6 +14,7 @@
 #include "snapd/function_name.h"
 #include "snapd/function_settings.h"
 #include "snapd/log_ring.h"
+#include "snapd/origin.h"
 #include "snapd/template.h"
 #include "snapd/waiting.h"
 
@@ -27,6 +28,7 @@ struct version_snapshot {
 	uint64_t boot_ms, capture_ms;
 	uint64_t resident_bytes, file_bytes;
 	uint64_t working_set_pages; /**< 0: not recorded yet, or not looked at since the start */
+	struct origin origin;
 };
 
 struct function;
@@ -88,7 +90,11 @@ struct api_change;
  * @opt_fd: view of the merged layers, or -1: it has none
  * @template: memory of the snapshot, or NULL; one of its references is the version's
  * @opening: the worker is at opening code and template; invocations wait
+ * @open_err: of its snapshot, at the last time; 0 or -errno
  * @record_tries: recordings of the working set that were begun
+ * @cold_boot: its snapshot cannot be restored: it is booted, until it was captured again
+ * @snapshot_removed: there is none, to save room; an invocation brings it back
+ * @recapture: what recapture.c is at
  */
 struct version {
 	struct function *function;
@@ -106,8 +112,15 @@ struct version {
 	int code_fd, opt_fd;
 	struct template *template;
 	bool opening;
+	int open_err;
 	bool recording;
 	unsigned record_tries;
+	bool cold_boot, snapshot_removed;
+	struct version_recapture {
+		bool wanted, under_way;
+		unsigned failures;
+		uint64_t retry_ns;
+	} recapture;
 	struct version_idle idle;
 	struct version_load load;
 	LIST_ENTRY(version) provision_link;

@@ -78,6 +78,8 @@ char *store_settings_text(const struct version *v)
 				      (json_int_t)v->snapshot.capture_ms, "ResidentBytes",
 				      (json_int_t)v->snapshot.resident_bytes, "FileBytes",
 				      (json_int_t)v->snapshot.file_bytes));
+	json_object_set_new(json_object_get(root, "Snapshot"), "Origin",
+			    origin_json(&v->snapshot.origin));
 	text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
 	return text;
@@ -132,6 +134,7 @@ static int load_config(int dirfd, struct version *v)
 		.resident_bytes = get_u64(snapshot, "ResidentBytes"),
 		.file_bytes = get_u64(snapshot, "FileBytes"),
 	};
+	origin_parse(json_object_get(snapshot, "Origin"), &v->snapshot.origin);
 	json_decref(root);
 	return 0;
 }
@@ -235,7 +238,7 @@ static void load_version(int dirfd, const char *name, void *arg)
 		log_warn("store: %s/versions/%s is no version: left alone", f->name, name);
 		return;
 	}
-	if (lacks(fd, "config.json") || lacks(fd, STORE_SNAPSHOT_NAME)) {
+	if (lacks(fd, "config.json")) {
 		remove_leftover(dirfd, name);
 		return;
 	}
@@ -248,7 +251,9 @@ static void load_version(int dirfd, const char *name, void *arg)
 		v->state = VERSION_FAILED;
 		snprintf(v->reason, sizeof(v->reason), "its config.json or its code is damaged");
 	}
-	if (!fstatat(fd, STORE_SNAPSHOT_NAME, &st, 0)) /* recording has rewritten it since */
+	if (lacks(fd, STORE_SNAPSHOT_NAME)) /* removed to save room */
+		v->snapshot_removed = v->cold_boot = true;
+	else if (!fstatat(fd, STORE_SNAPSHOT_NAME, &st, 0)) /* recording has rewritten it since */
 		v->snapshot.file_bytes = (uint64_t)st.st_size;
 }
 
@@ -558,6 +563,35 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 	*ret_dirfd = steal_fd(&dirfd);
 	*ret_tmp_fd = steal_fd(&tmp_fd);
 	return 0;
+}
+
+int store_version_reopen(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, number);
+	int fd;
+
+	if (dirfd < 0)
+		return dirfd;
+	fd = openat(dirfd, STORE_SNAPSHOT_TMP, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	*ret_tmp_fd = fd;
+	*ret_dirfd = steal_fd(&dirfd);
+	return 0;
+}
+
+void store_version_forget_tmp(int dirfd)
+{
+	unlinkat(dirfd, STORE_SNAPSHOT_TMP, 0);
+}
+
+int store_snapshot_remove(const char *name, uint32_t number)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, number);
+
+	if (dirfd < 0)
+		return dirfd == -ENOENT ? 0 : dirfd;
+	return unlinkat(dirfd, STORE_SNAPSHOT_NAME, 0) && errno != ENOENT ? -errno : 0;
 }
 
 int store_version_install(int dirfd, int tmp_fd, const char *settings_text)

@@ -75,6 +75,12 @@ int store_remove(const char *name);
  * @ret_dirfd: the version's directory; @ret_tmp_fd: empty STORE_SNAPSHOT_TMP in it
  */
 int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd);
+/** store_version_reopen() - the same of a version that there is, to make its snapshot again. */
+int store_version_reopen(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd);
+/** store_version_forget_tmp() - it was not made after all. */
+void store_version_forget_tmp(int dirfd);
+/** store_snapshot_remove() - of a version that stays. */
+int store_snapshot_remove(const char *name, uint32_t number);
 /** store_version_install() - give the snapshot its name, then write config.json. */
 int store_version_install(int dirfd, int tmp_fd, const char *settings_text);
 int store_version_remove(const char *name, uint32_t number);

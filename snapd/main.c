@@ -37,7 +37,9 @@
 #include "snapd/provision.h"
 #include "snapd/publish.h"
 #include "snapd/readiness.h"
+#include "snapd/recapture.h"
 #include "snapd/relief.h"
+#include "snapd/retention.h"
 #include "snapd/scheduler.h"
 #include "snapd/service_manager.h"
 #include "snapd/session.h"
@@ -72,6 +74,8 @@ static void turn(void)
 	prewarm_turn(now);
 	backlog |= relief_turn(now, !scheduler_stats.under_way);
 	publish_pump();
+	recapture_turn(now);
+	retention_turn(now);
 	event_queue_turn(now);
 	shell_pool_refill(scheduler_is_busy(now), now);
 	service_manager_turn(now);
@@ -93,6 +97,8 @@ static uint64_t wait_ns(void)
 	next = MIN(next, relief_next_ns());
 	next = MIN(next, provision_next_ns());
 	next = MIN(next, prewarm_next_ns());
+	next = MIN(next, recapture_next_ns());
+	next = MIN(next, retention_next_ns());
 	if (backlog || next <= now)
 		return 0;
 	return MIN(http_ns, next == UINT64_MAX ? UINT64_MAX : next - now);
@@ -283,6 +289,14 @@ static void start(const struct options *o, struct resources *res)
 		.cpu_baseline = o->cpu_baseline,
 		.outlives = handover_is_kept(),
 	};
+	const struct retention_params retention = {
+		.keep_versions = o->keep_versions,
+		.disk_bytes = MIB(o->disk_budget_mib),
+	};
+	const struct recapture_params recapture = {
+		.runtime_dir = o->runtime_dir,
+		.check_ns = o->check_runtime_s * NSEC_PER_SEC,
+	};
 	int ret;
 
 	res->kvm_fd = host_open_kvm();
@@ -311,6 +325,10 @@ static void start(const struct options *o, struct resources *res)
 		ret = scheduler_init(&scheduler);
 	if (ret)
 		die("start: %s", strerror(-ret));
+	ret = recapture_init(&recapture);
+	if (ret)
+		die("%s: %s: choose another with --runtime-dir", o->runtime_dir, strerror(-ret));
+	retention_init(&retention);
 	publish_init(scheduler.init_timeout_ns);
 	start_events(o);
 	open_signals();

@@ -62,6 +62,15 @@ static const struct option_info table[] = {
 	 "microVMs to keep ready: more serve bursts better and take about 2 MiB each"},
 	{"keep-warm", "SECONDS", OPTION_NUMBER, FIELD(keep_warm_s), "60", 0, 86400, NULL,
 	 "how long an idle instance is kept for the next invocation; 0: every invocation restores"},
+	{"keep-versions", "N", OPTION_NUMBER, FIELD(keep_versions), "0", 0, 100000, NULL,
+	 "delete published versions of a function but the newest N, and those that an alias or a "
+	 "configuration of their own names; 0: keep all"},
+	{"disk-budget", "MIB", OPTION_NUMBER, FIELD(disk_budget_mib), "0", 0, 1073741824, NULL,
+	 "what snapshots may take together; over it those used least recently are removed, and made "
+	 "again when they are needed; 0: no limit"},
+	{"check-runtime", "SECONDS", OPTION_NUMBER, FIELD(check_runtime_s), "60", 0, 86400, NULL,
+	 "how often to look whether the runtime's files have changed, so that snapshots have to be "
+	 "made again; 0: at start only"},
 	{"memory-budget", "MIB", OPTION_NUMBER, FIELD(memory_budget_mib), NULL, 16, 4194304, NULL,
 	 "what instances and templates may take together (default: three quarters of what the "
 	 "host, or the cgroup of snapd, has)"},

@@ -33,6 +33,7 @@ struct options {
 	const char *cpu_baseline; /**< what the vmm calls it */
 	unsigned shells;
 	unsigned keep_warm_s;
+	unsigned keep_versions, disk_budget_mib, check_runtime_s;
 	unsigned init_timeout_s;
 	unsigned queue_timeout_s, queue_max;
 	unsigned account_concurrency, max_instances;

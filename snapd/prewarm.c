@@ -125,7 +125,9 @@ int prewarm_start(struct version *v, bool whole, prewarm_done_fn done, void *arg
 		.arg = arg,
 	};
 	prewarm.used++;
-	if (!v->opening && !is_open(v) && version_open(v, false, on_opened))
+	if (v->cold_boot)
+		finish(job, "its snapshot cannot be restored and is being made again");
+	else if (!v->opening && !is_open(v) && version_open(v, false, on_opened))
 		finish(job, "out of memory");
 	return 0;
 }

@@ -187,6 +187,10 @@ static void start(struct version *v, uint64_t now_ns)
 	struct instance *inst;
 	char text[256];
 
+	if (v->cold_boot) {
+		fail(v, now_ns, "its snapshot cannot be restored and is being made again");
+		return;
+	}
 	if (!is_loaded(v, now_ns) || !scheduler_has_room(v))
 		return;
 	inst = shell_pool_take(scheduler_ram_class(&v->settings), 1);

@@ -11,6 +11,9 @@
  *
  * The version's state is Pending meanwhile, and its stage says where it is. When a step fails,
  * everything that was made is removed and the caller is told; older versions are not touched.
+ *
+ * A version that there is can go through the same stages again (publish_again()): its new snapshot
+ * takes the place of the old one in INSTALLING, and not before.
  */
 #include "snapd/publish.h"
 
@@ -28,6 +31,8 @@
 #include "snapd/budget.h"
 #include "snapd/function_store.h"
 #include "snapd/outcome.h"
+#include "snapd/recapture.h"
+#include "snapd/retention.h"
 #include "snapd/runtime.h"
 #include "snapd/scheduler.h"
 #include "snapd/session.h"
@@ -65,6 +70,8 @@ struct publish {
 	char *train;
 	size_t train_bytes;
 	bool trained;
+	bool again; /* the version is there, and stays whatever happens */
+	struct version_snapshot snapshot;
 	int dirfd, tmp_fd;
 	int err;
 	publish_done_fn done;
@@ -107,7 +114,10 @@ static void publish_free(struct publish *p)
 	while (*at != p)
 		at = &(*at)->next;
 	*at = p->next;
-	p->function->busy_publishing = false;
+	if (p->again)
+		p->version->recapture.under_way = false;
+	else
+		p->function->busy_publishing = false;
 	function_put(p->function);
 	cleanup_fd(&p->dirfd);
 	cleanup_fd(&p->tmp_fd);
@@ -120,15 +130,21 @@ static void remove_run(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
 
-	store_version_remove(p->name, p->number);
+	if (!p->again)
+		store_version_remove(p->name, p->number);
+	else if (p->dirfd >= 0)
+		store_version_forget_tmp(p->dirfd);
 }
 
 static void remove_done(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
 
-	function_remove_version(p->function, p->version);
-	p->version = NULL;
+	p->version->stage = "";
+	if (!p->again) {
+		function_remove_version(p->function, p->version);
+		p->version = NULL;
+	}
 	p->done(p->arg, NULL, p->status, p->error_type, p->text);
 	publish_free(p);
 }
@@ -140,8 +156,10 @@ static void publish_fail(struct publish *p, unsigned status, const char *type, c
 	if (text != p->text)
 		snprintf(p->text, sizeof(p->text), "%s", text);
 	log_warn("publish %s:%u: %s: %s", p->name, p->number, stage_names[p->stage], p->text);
-	p->version->state = VERSION_FAILED;
-	snprintf(p->version->reason, sizeof(p->version->reason), "%.255s", p->text);
+	if (!p->again) {
+		p->version->state = VERSION_FAILED;
+		snprintf(p->version->reason, sizeof(p->version->reason), "%.255s", p->text);
+	}
 	enter_stage(p, PUBLISH_REMOVING);
 	queue_work(p, remove_run, remove_done);
 }
@@ -157,6 +175,7 @@ static void fail_errno(struct publish *p, int err)
 
 static void publish_succeed(struct publish *p)
 {
+	retention_look();
 	p->version->stage = "";
 	p->done(p->arg, p->version, 201, NULL, NULL);
 	publish_free(p);
@@ -202,6 +221,15 @@ static void install_run(struct work *work)
 	p->err = store_version_install(p->dirfd, p->tmp_fd, p->settings_text);
 }
 
+/** The next restore is from the new file; what runs from the old one ends after its answer. */
+static void take_over(struct version *v)
+{
+	version_drop_template(v);
+	v->record_tries = 0;
+	v->cold_boot = v->snapshot_removed = false;
+	scheduler_retire_instances(v);
+}
+
 static void install_done(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
@@ -216,6 +244,9 @@ static void install_done(struct work *work)
 		publish_fail(p, 404, "ResourceNotFoundException", "the function was deleted");
 		return;
 	}
+	p->version->snapshot = p->snapshot;
+	if (p->again)
+		take_over(p->version);
 	p->version->state = VERSION_ACTIVE;
 	log_info("publish %s:%u: boot %llu ms, capture %llu ms, %llu KiB in use, file of %llu KiB",
 		 p->name, p->number, (unsigned long long)p->version->snapshot.boot_ms,
@@ -237,11 +268,12 @@ static char *make_metadata(const struct publish *p)
 	char *text;
 
 	uname(&host);
-	root = json_pack("{s:s, s:I, s:s, s:s, s:i, s:s, s:I}", "function", p->name, "version",
-			 (json_int_t)p->number, "runtime", p->version->settings.runtime, "handler",
-			 p->version->settings.handler, "memory_mib",
+	root = json_pack("{s:s, s:I, s:s, s:s, s:i, s:s, s:I, s:o*}", "function", p->name,
+			 "version", (json_int_t)p->number, "runtime", p->version->settings.runtime,
+			 "handler", p->version->settings.handler, "memory_mib",
 			 (int)p->version->settings.memory_mib, "host_kernel", host.release,
-			 "created_s", (json_int_t)(clock_real_ns() / NSEC_PER_SEC));
+			 "created_s", (json_int_t)(clock_real_ns() / NSEC_PER_SEC), "origin",
+			 origin_json(&p->snapshot.origin));
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	return text;
@@ -252,7 +284,7 @@ static void on_ready(struct instance *inst, const struct proto_ready *ready)
 	struct publish *p = inst->owner;
 	CLEANUP_FREE char *metadata = make_metadata(p);
 
-	p->version->snapshot.boot_ms = ready->init_ns / 1000000;
+	p->snapshot.boot_ms = ready->init_ns / 1000000;
 	enter_stage(p, PUBLISH_CAPTURING);
 	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}"))
 		publish_fail(p, 500, "ServiceException", "the vmm does not read");
@@ -261,7 +293,8 @@ static void on_ready(struct instance *inst, const struct proto_ready *ready)
 static void on_captured(struct instance *inst, const struct proto_captured *captured)
 {
 	struct publish *p = inst->owner;
-	struct version_snapshot *s = &p->version->snapshot;
+	struct version_snapshot *s = &p->snapshot;
+	struct version changed = *p->version;
 
 	inst->owner = NULL;
 	if (captured->error) {
@@ -270,7 +303,8 @@ static void on_captured(struct instance *inst, const struct proto_captured *capt
 		s->capture_ms = captured->capture_ns / 1000000;
 		s->resident_bytes = captured->resident_pages * PAGE_BYTES;
 		s->file_bytes = captured->file_bytes;
-		p->settings_text = store_settings_text(p->version);
+		changed.snapshot = *s;
+		p->settings_text = store_settings_text(&changed);
 		enter_stage(p, PUBLISH_INSTALLING);
 		if (p->settings_text)
 			queue_work(p, install_run, install_done);
@@ -312,6 +346,7 @@ static void boot(struct publish *p, struct instance *inst)
 	struct runtime_command command;
 	int ret = runtime_command_make(p->version, &command);
 
+	recapture_origin(inst, &p->snapshot.origin);
 	session_adopt(inst, p->version, p, &publish_events);
 	if (ret)
 		session_end(inst);
@@ -331,7 +366,8 @@ static void prepare_run(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
 
-	p->err = store_version_prepare(p->name, p->number, &p->dirfd, &p->tmp_fd);
+	p->err = p->again ? store_version_reopen(p->name, p->number, &p->dirfd, &p->tmp_fd)
+			  : store_version_prepare(p->name, p->number, &p->dirfd, &p->tmp_fd);
 }
 
 static void on_code_opened(struct version *v, const char *text)
@@ -354,30 +390,22 @@ static void prepare_done(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
 
+	if (!p->err && p->version->code_fd >= 0) {
+		on_code_opened(p->version, NULL);
+		return;
+	}
 	if (!p->err)
 		p->err = version_open(p->version, false, on_code_opened);
 	if (p->err)
 		fail_errno(p, p->err);
 }
 
-int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
-		  void *arg)
+static void start(struct publish *p, struct version *v, publish_done_fn done, void *arg)
 {
-	struct publish *p = f->busy_publishing ? NULL : calloc(1, sizeof(*p));
-
-	if (p)
-		p->version = function_add_version(f, f->last_number + 1);
-	if (!p || !p->version) {
-		free(p);
-		free(train);
-		return f->busy_publishing ? -EBUSY : -ENOMEM;
-	}
-	f->busy_publishing = true;
-	p->function = function_get(f);
-	p->number = p->version->number;
-	snprintf(p->name, sizeof(p->name), "%s", f->name);
-	p->train = train;
-	p->train_bytes = train_bytes;
+	p->version = v;
+	p->function = function_get(v->function);
+	p->number = v->number;
+	snprintf(p->name, sizeof(p->name), "%s", v->function->name);
 	p->dirfd = p->tmp_fd = -1;
 	p->done = done;
 	p->arg = arg;
@@ -385,6 +413,35 @@ int publish_start(struct function *f, char *train, size_t train_bytes, publish_d
 	publishing.all = p;
 	enter_stage(p, PUBLISH_PREPARING);
 	queue_work(p, prepare_run, prepare_done);
+}
+
+int publish_again(struct version *v, publish_done_fn done, void *arg)
+{
+	struct publish *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->again = true;
+	v->recapture.under_way = true;
+	start(p, v, done, arg);
+	return 0;
+}
+
+int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
+		  void *arg)
+{
+	struct publish *p = f->busy_publishing ? NULL : calloc(1, sizeof(*p));
+	struct version *v = p ? function_add_version(f, f->last_number + 1) : NULL;
+
+	if (!v) {
+		free(p);
+		free(train);
+		return f->busy_publishing ? -EBUSY : -ENOMEM;
+	}
+	f->busy_publishing = true;
+	p->train = train;
+	p->train_bytes = train_bytes;
+	start(p, v, done, arg);
 	return 0;
 }
 

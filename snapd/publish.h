@@ -26,6 +26,14 @@ void publish_init(uint64_t init_timeout_ns);
 int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
 		  void *arg);
 
+/**
+ * publish_again() - make the snapshot of @v again, which serves meanwhile, unless v->cold_boot. It
+ * changes in nothing else, and when this fails in nothing at all. Not while it is opening or
+ * recording.
+ * Return: 0 or -ENOMEM; @done is not called then.
+ */
+int publish_again(struct version *v, publish_done_fn done, void *arg);
+
 /** publish_pump() - something has changed: a shell may be there, a recording may be over. */
 void publish_pump(void);
 

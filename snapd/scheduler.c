@@ -47,6 +47,7 @@
 #include "snapd/metrics.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
+#include "snapd/recapture.h"
 #include "snapd/relief.h"
 #include "snapd/scheduler_internal.h"
 #include "snapd/shell_pool.h"
@@ -253,12 +254,28 @@ bool scheduler_cpu_fits(const struct version *v, const struct instance *inst, ch
 	return false;
 }
 
+/** Does somebody wait who takes any kind of start? Who forces one wants to know why not. */
+static bool takes_any_start(const struct version *v)
+{
+	struct waiting_entry *e;
+
+	TAILQ_FOREACH(e, &v->load.lane.entries, link)
+		if (invocation_of(e)->request.force == START_ANY)
+			return true;
+	return false;
+}
+
 static void on_opened(struct version *v, const char *text)
 {
 	struct waiting_entry *e;
 
 	if (text)
 		log_error("scheduler: %s", text);
+	/* Not damaged, but gone, or of another version than this snapd's: that is no dead end. */
+	if ((v->open_err == -ENOENT || v->open_err == -ENOTSUP) && takes_any_start(v)) {
+		recapture_replace(v, text);
+		text = NULL;
+	}
 	/* With the last of them a deleted function goes, and its version. */
 	for (unsigned n = text ? v->load.lane.count : 0; n; n--) {
 		e = waiting_oldest(&v->load.lane);
@@ -345,10 +362,12 @@ static void make_slot(void)
 static bool start_new(struct invocation *inv)
 {
 	struct version *v = inv->request.version;
-	bool boot = !v->number || inv->request.force == START_BOOT;
+	bool boot = !v->number || v->cold_boot || inv->request.force == START_BOOT;
 	char text[OUTCOME_TEXT_MAX];
 	struct instance *inst;
 
+	if (v->snapshot_removed && !v->recapture.wanted)
+		recapture_replace(v, "its snapshot was removed to save room, and is needed again");
 	if (!version_is_open(inv, boot))
 		return false;
 	if (v->template)
@@ -361,9 +380,8 @@ static bool start_new(struct invocation *inv)
 		return false;
 	}
 	if (!boot && !scheduler_cpu_fits(v, inst, text, sizeof(text))) {
-		log_error("scheduler: %s", text);
-		invocation_refuse(inv, 500, "ServiceException", text);
-		return true;
+		recapture_replace(v, text);
+		boot = true; /* a forced restore too: the reply says what it was */
 	}
 	budget_charge(inst, scheduler_instance_bytes(v));
 	if (boot)

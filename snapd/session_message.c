@@ -84,6 +84,7 @@ static void on_hello(struct instance *inst, struct message *m)
 	}
 	inst->ram_base = h->ram_base;
 	memcpy(inst->cpu_features, h->cpu_features, sizeof(inst->cpu_features));
+	inst->state_version = h->state_version;
 	page_in_attach(inst->slot, inst->uffd, inst->ram_base);
 	session_is_shell(inst);
 }

@@ -18,7 +18,7 @@ snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
 snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
 # How code gets in.
-snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
+snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store.c snapd/origin.c snapd/recapture.c snapd/retention.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
 snapd_LDLIBS += -lzip -larchive
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c
@@ -34,7 +34,7 @@ snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publis
 	snapd/snapctl/invoke.c snapd/snapctl/list.c snapd/snapctl/logs.c snapd/snapctl/rm.c snapd/snapctl/events.c \
 	snapd/snapctl/warm.c
 snapctl_LIBS := common
-snapctl_LDLIBS := -lcurl -ljansson
+snapctl_LDLIBS := -lcurl -ljansson -lnettle
 # Who is served when, and what of this host that may take.
 snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memory.c snapd/invocation.c \
 	snapd/api_capacity.c snapd/capacity.c snapd/keep.c snapd/pace.c snapd/prewarm.c \

@@ -26,7 +26,7 @@ struct opening {
 	bool want_code, want_opt, want_template, drop_cache;
 	int code_fd, opt_fd;
 	struct template *template;
-	int err;
+	int err, template_err;
 	struct snapshot_error text;
 };
 
@@ -73,7 +73,7 @@ static void opening_run(struct work *work)
 	if (o->want_code)
 		o->err = open_code(o);
 	if (!o->err && o->want_template)
-		o->err = open_template(o);
+		o->err = o->template_err = open_template(o);
 }
 
 /** Too many templates: drop those that nobody uses. (Which are few, and this is not a hot path.) */
@@ -95,6 +95,7 @@ static void opening_done(struct work *work)
 	size_t ws_count;
 
 	v->opening = false;
+	v->open_err = o->template_err;
 	if (o->code_fd >= 0 && !o->err) {
 		version_close_dirs(v);
 		v->code_fd = steal_fd(&o->code_fd);
@@ -128,7 +129,7 @@ int version_open(struct version *v, bool drop_cache, version_opened_fn done)
 	snprintf(o->name, sizeof(o->name), "%s", v->function->name);
 	o->number = v->number;
 	o->want_code = v->code_fd < 0;
-	o->want_template = v->number && v->state == VERSION_ACTIVE && !v->template;
+	o->want_template = v->number && v->state == VERSION_ACTIVE && !v->template && !v->cold_boot;
 	o->drop_cache = drop_cache;
 	o->want_opt = v->settings.layers.count;
 	o->code_fd = o->opt_fd = -1;

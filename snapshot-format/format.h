@@ -37,7 +37,7 @@
 
 #define FORMAT_MAGIC_BYTES    8
 #define FORMAT_MAGIC	      "\x89QTS\r\n\x1a\n"
-#define FORMAT_VERSION	      1u
+#define FORMAT_VERSION	      SNAPSHOT_FORMAT_VERSION
 #define FORMAT_HEADER_BYTES   4096u
 #define FORMAT_ALIGN	      4096u
 #define FORMAT_SECTION_ALIGN  8u

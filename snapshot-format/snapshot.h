@@ -57,6 +57,9 @@ struct snapshot_params {
 	uint64_t created_ns;	  /**< CLOCK_REALTIME of the capture */
 };
 
+/** The version of the format that is written. */
+#define SNAPSHOT_FORMAT_VERSION 1u
+
 /* ---- writing ------------------------------------------------------------------------------- */
 
 struct snapshot_writer;

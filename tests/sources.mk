@@ -94,13 +94,17 @@ test_event_destination_LDLIBS := $(snapd_LDLIBS)
 # Without a guest, the test says how attempts end.
 test_event_queue_LIBS := snapd snapshot common
 test_event_queue_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
+fuzz_code_zip_LIBS := snapd snapshot common
+fuzz_code_zip_LDLIBS := $(snapd_LDLIBS)
 # How code gets in: hostile archives and images.
-UNIT_TESTS += test_code test_code_oci test_code_layer
+UNIT_TESTS += test_code test_code_oci test_code_layer test_code_retention
 test_code_LIBS := snapd snapshot common
 test_code_LDLIBS := $(snapd_LDLIBS)
 test_code_oci_LIBS := snapd snapshot common
 test_code_oci_LDLIBS := $(snapd_LDLIBS)
 test_code_layer_LIBS := snapd snapshot common
+test_code_retention_LIBS := snapd snapshot common
+test_code_retention_LDLIBS := $(snapd_LDLIBS)
 test_code_layer_LDLIBS := $(snapd_LDLIBS)
 # The harness: percentiles, rows, comparing, the tracer's names of pages.
 UNIT_TESTS += test_bench test_bench_load

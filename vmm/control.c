@@ -32,6 +32,7 @@
 #include "common/log.h"
 #include "vmm/capture.h"
 #include "vmm/cpu_features.h"
+#include "vmm/device.h"
 #include "vmm/guest.h"
 #include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
@@ -487,6 +488,7 @@ int control_serve(struct vm *vm, int sock, int uffd)
 		.host_kind = vm->host_kind,
 		.ram_base = (uint64_t)(uintptr_t)vm->mem.ram,
 		.ram_bytes = vm->mem.ram_bytes,
+		.state_version = devices_version(),
 	};
 
 	memcpy(hello.cpu_features, vm->cpu_have, sizeof(hello.cpu_features));

@@ -34,7 +34,8 @@ static int limits_load(struct proc *p, struct state_reader *r)
 	return r->err;
 }
 
-/* Versions count up with every change of a record; the snapshot format's version is another thing. */
+/* Versions count up with every change of a record; the snapshot format's version is another thing.
+ */
 static const struct device devices[] = {
 	{"limits", 1, limits_save, limits_load},
 	{"clock", 1, guest_clock_save, guest_clock_load},
@@ -66,6 +67,19 @@ static int save_one(struct proc *p, const struct device *d, struct state_writer 
 	if (ret)
 		log_error("capture: device %s: %s", d->name, strerror(-ret));
 	return ret;
+}
+
+/* FNV-1a over names and versions. */
+uint64_t devices_version(void)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		for (const char *at = devices[i].name; *at; at++)
+			hash = (hash ^ (uint8_t)*at) * 0x100000001b3ull;
+		hash = (hash ^ devices[i].version) * 0x100000001b3ull;
+	}
+	return hash;
 }
 
 int devices_save(struct proc *p, struct state_writer *w)
