@@ -292,7 +292,7 @@ bool handover_instance_ok(const struct handover_instance *e)
 	if (e->state == HANDOVER_NONE || e->state >= HANDOVER_STATE_COUNT || e->pid <= 1 ||
 	    !id_ok(e->id, sizeof(e->id)) || !text_ok(e->function, sizeof(e->function)) ||
 	    !text_ok(e->request_id, sizeof(e->request_id)) || e->ram_base % PAGE_BYTES ||
-	    e->flags & ~(uint32_t)HANDOVER_SINGLE_USE ||
+	    e->flags & ~(uint32_t)HANDOVER_SINGLE_USE || e->reserved0 ||
 	    !mem_is_zero(e->reserved, sizeof(e->reserved)))
 		return false;
 	return !has_guest || function_name_ok(e->function);

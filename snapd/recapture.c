@@ -68,7 +68,7 @@ int recapture_init(const struct recapture_params *params)
 void recapture_origin(const struct instance *inst, struct origin *ret)
 {
 	*ret = recapture.now;
-	ret->known = recapture.files_known;
+	ret->known = recapture.files_known && inst->state_version;
 	ret->state_version = inst->state_version;
 	memcpy(ret->cpu, inst->cpu_features, sizeof(ret->cpu));
 }
@@ -107,13 +107,13 @@ static void check_files(uint64_t now_ns)
 	worker_queue(&recapture.work);
 }
 
-/** All shells are of one vmm on one host: any of them tells. */
+/** All shells that this snapd has made are of one vmm on one host: any of them tells. */
 static void learn_host(void)
 {
 	for (uint32_t i = 0; i < INSTANCES_MAX && session_count(INSTANCE_SHELL); i++) {
 		const struct instance *inst = session_instance(i);
 
-		if (inst->state != INSTANCE_SHELL)
+		if (inst->state != INSTANCE_SHELL || inst->child.adopted)
 			continue;
 		recapture.now.state_version = inst->state_version;
 		memcpy(recapture.now.cpu, inst->cpu_features, sizeof(recapture.now.cpu));

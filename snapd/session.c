@@ -354,6 +354,7 @@ void session_describe(const struct instance *inst, struct handover_instance *ret
 		.flags = inst->single_use ? HANDOVER_SINGLE_USE : 0,
 	};
 	memcpy(ret->cpu_features, inst->cpu_features, sizeof(ret->cpu_features));
+	ret->state_version = inst->state_version;
 	memcpy(ret->id, inst->id, strlen(inst->id) + 1);
 	memcpy(ret->request_id, inst->request_id, strlen(inst->request_id) + 1);
 	if (inst->function)
@@ -398,6 +399,7 @@ struct instance *session_revive(const struct session_revival *from)
 	inst->control = from->control;
 	inst->uffd = from->uffd;
 	memcpy(inst->cpu_features, e->cpu_features, sizeof(inst->cpu_features));
+	inst->state_version = e->state_version;
 	snprintf(inst->request_id, sizeof(inst->request_id), "%.47s", e->request_id);
 	inst->call_serial = e->call_serial;
 	inst->invocations = e->invocations;

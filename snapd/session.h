@@ -122,7 +122,7 @@ struct instance {
 	int uffd;
 	uint64_t ram_base;
 	uint64_t cpu_features[8];
-	uint64_t state_version; /**< as in HELLO */
+	uint64_t state_version; /**< as in HELLO; 0: not known */
 	uint64_t deadline_ns;
 	void *owner;
 	const struct session_events *events;

@@ -309,7 +309,8 @@ static void test_hostile_entries_are_not_there(void **state)
 	REFUSED(memset(e.request_id, 'r', sizeof(e.request_id)));
 	REFUSED(e.ram_base++);
 	REFUSED(e.flags = 2);
-	REFUSED(e.reserved[10] = 1);
+	REFUSED(e.reserved[7] = 1);
+	REFUSED(e.reserved0 = 1);
 #undef REFUSED
 	handover_record_set_instance(r, 0, &good);
 	assert_true(handover_record_instance(r, 0, &got));
