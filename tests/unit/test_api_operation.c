@@ -23,57 +23,53 @@ static const char *query(void *arg, const char *name)
 static void test_operations_are_found(void **state)
 {
 	static const struct {
-		const char *method, *path, *query, *name, *function, *item[2];
+		const char *method, *path, *query, *name, *function, *item[3];
 	} cases[] = {
-		{"POST", "/2015-03-31/functions/f/invocations", "", "Invoke", "f", {NULL, NULL}},
-		{"POST", "/2015-03-31/functions", "", "CreateFunction", NULL, {NULL, NULL}},
-		{"GET", "/2015-03-31/functions/", "", "ListFunctions", NULL, {NULL, NULL}},
+		{"POST", "/2015-03-31/functions/f/invocations", "", "Invoke", "f", {NULL}},
+		{"POST", "/2015-03-31/functions", "", "CreateFunction", NULL, {NULL}},
+		{"GET", "/2015-03-31/functions/", "", "ListFunctions", NULL, {NULL}},
 		{"GET",
 		 "/2015-03-31/functions/arn:aws:lambda:r:1:function:f:7/configuration",
 		 "",
 		 "GetFunctionConfiguration",
 		 "arn:aws:lambda:r:1:function:f:7",
-		 {NULL, NULL}},
-		{"PUT",
-		 "/2015-03-31/functions/f/aliases/prod",
-		 "",
-		 "UpdateAlias",
-		 "f",
-		 {"prod", NULL}},
+		 {NULL}},
+		{"PUT", "/2015-03-31/functions/f/aliases/prod", "", "UpdateAlias", "f", {"prod"}},
 		{"GET",
 		 "/2019-09-30/functions/f/provisioned-concurrency",
 		 "List=ALL",
 		 "ListProvisionedConcurrencyConfigs",
 		 "f",
-		 {NULL, NULL}},
+		 {NULL}},
 		{"GET",
 		 "/2019-09-30/functions/f/provisioned-concurrency",
 		 "Qualifier=prod",
 		 "GetProvisionedConcurrencyConfig",
 		 "f",
-		 {NULL, NULL}},
-		{"DELETE", "/2017-03-31/tags/arn:x", "", "UntagResource", "arn:x", {NULL, NULL}},
+		 {NULL}},
+		{"DELETE", "/2017-03-31/tags/arn:x", "", "UntagResource", "arn:x", {NULL}},
 		{"DELETE",
 		 "/2018-10-31/layers/l/versions/3",
 		 "",
 		 "DeleteLayerVersion",
 		 NULL,
 		 {"l", "3"}},
+		{"DELETE",
+		 "/2018-10-31/layers/l/versions/3/policy/s",
+		 "",
+		 "RemoveLayerVersionPermission",
+		 NULL,
+		 {"l", "3", "s"}},
 		{"GET",
 		 "/2018-10-31/layers",
 		 "find=LayerVersion",
 		 "GetLayerVersionByArn",
 		 NULL,
-		 {NULL, NULL}},
-		{"GET", "/2018-10-31/layers", "find=x", "ListLayers", NULL, {NULL, NULL}},
-		{"GET",
-		 "/2016-08-19/account-settings/",
-		 "",
-		 "GetAccountSettings",
-		 NULL,
-		 {NULL, NULL}},
-		{"GET", "/healthz", "", "Healthz", NULL, {NULL, NULL}},
-		{"HEAD", "/", "", "StatusPage", NULL, {NULL, NULL}},
+		 {NULL}},
+		{"GET", "/2018-10-31/layers", "find=x", "ListLayers", NULL, {NULL}},
+		{"GET", "/2016-08-19/account-settings/", "", "GetAccountSettings", NULL, {NULL}},
+		{"GET", "/healthz", "", "Healthz", NULL, {NULL}},
+		{"HEAD", "/", "", "StatusPage", NULL, {NULL}},
 	};
 
 	(void)state;
@@ -90,7 +86,7 @@ static void test_operations_are_found(void **state)
 			assert_int_equal(m.function_bytes, strlen(cases[i].function));
 			assert_memory_equal(m.function, cases[i].function, m.function_bytes);
 		}
-		for (int item = 0; item < 2; item++) {
+		for (int item = 0; item < 3; item++) {
 			assert_int_equal(!!m.item[item], !!cases[i].item[item]);
 			if (m.item[item])
 				assert_memory_equal(m.item[item], cases[i].item[item],
