@@ -132,7 +132,9 @@ size_t api_body_max(const char *method, const char *path)
 	struct api_match match;
 	const struct api_operation *op = api_operation_find(method, path, NULL, NULL, &match);
 
-	return op && op->is_upload ? HTTP_UPLOAD_MAX : HTTP_BODY_MAX;
+	if (!op)
+		return HTTP_BODY_MAX; /* of a function URL, where every path is the function's */
+	return op->body_max ? op->body_max : API_BODY_MAX;
 }
 
 static void dispatch(struct http_request *r)

@@ -11,7 +11,8 @@
 struct api_call;
 struct http_request;
 
-enum { API_ITEMS_MAX = 3 };
+/** @API_BODY_MAX: enough for all that can be set, and parsed in no time by the loop. */
+enum { API_ITEMS_MAX = 3, API_BODY_MAX = 512 << 10 };
 
 /**
  * struct api_operation - one line of the table.
@@ -19,7 +20,7 @@ enum { API_ITEMS_MAX = 3 };
  * @path: a part in braces stands for any text without a slash: {FunctionName} and {ARN} for what
  * function_ref_parse() takes, others for items of the call; a slash at the end is the same as none
  * @query: "NAME=VALUE" that the query string must have, or NULL
- * @is_upload: its body may be as long as code is
+ * @body_max: how long its body may be; 0: API_BODY_MAX
  * @handle: NULL for what is answered with 501
  * @handle_plain: instead, for what needs nothing of the path
  */
@@ -28,7 +29,7 @@ struct api_operation {
 	const char *method;
 	const char *path;
 	const char *query;
-	bool is_upload;
+	size_t body_max;
 	void (*handle)(const struct api_call *call);
 	void (*handle_plain)(struct http_request *r);
 };

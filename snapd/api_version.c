@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "snapd/api_change.h"
+#include "snapd/api_code.h"
 #include "snapd/base64.h"
 #include "snapd/publish.h"
 #include "snapd/scheduler.h"
@@ -63,10 +64,9 @@ static int check_code_hash(const json_t *root, const struct version *latest, str
 	return err;
 }
 
-static int parse_publish(const struct api_call *call, const json_t *root, struct publish_request *p,
-			 struct field_error *e)
+static int parse_publish(struct http_request *r, const struct version *latest, const json_t *root,
+			 struct publish_request *p, struct field_error *e)
 {
-	const struct version *latest = &call->function->latest;
 	int err = api_edit_revision(root, latest->revision, e);
 
 	memcpy(p->description, latest->settings.description, sizeof(p->description));
@@ -78,7 +78,7 @@ static int parse_publish(const struct api_call *call, const json_t *root, struct
 	if (!err)
 		err = field_bool(root, "EvenIfUnchanged", &p->even_if_unchanged, e);
 	if (!err)
-		err = parse_training(call->http, root, p, e);
+		err = parse_training(r, root, p, e);
 	return err;
 }
 
@@ -112,18 +112,13 @@ static void start(struct http_request *r, struct function *f, struct publish_req
 	memcpy(v->settings.description, p->description, sizeof(p->description));
 }
 
-void api_function_publish(const struct api_call *call)
+static void publish_from(struct http_request *r, struct function *f, json_t *root)
 {
-	struct http_request *r = call->http;
-	struct function *f = call->function;
 	struct publish_request p = {.train = NULL};
-	json_t *root = api_body(r);
 	struct version *same;
 	struct field_error e;
 
-	if (!root)
-		return;
-	if (parse_publish(call, root, &p, &e))
+	if (parse_publish(r, &f->latest, root, &p, &e))
 		api_refuse(r, &e);
 	else if ((same = unchanged_version(f, &p)))
 		http_reply_json(r, 201, version_json(same));
@@ -131,6 +126,11 @@ void api_function_publish(const struct api_call *call)
 		start(r, f, &p);
 	free(p.train);
 	json_decref(root);
+}
+
+void api_function_publish(const struct api_call *call)
+{
+	api_body_read(call->http, call->function, publish_from);
 }
 
 /* ---- delete ---------------------------------------------------------------------------------- */

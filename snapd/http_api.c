@@ -351,6 +351,17 @@ void http_reply_json(struct http_request *r, unsigned status, json_t *root)
 		http_reply_error(r, 500, "ServiceException", "out of memory");
 }
 
+/** What a client sent, or what was cut, may be no UTF-8: then it is no JSON either. */
+static void keep_utf8(char *text)
+{
+	json_t *s = json_string(text);
+
+	for (; !s && *text; text++)
+		if (*text & 0x80)
+			*text = '?';
+	json_decref(s);
+}
+
 void http_reply_error(struct http_request *r, unsigned status, const char *type, const char *fmt,
 		      ...)
 {
@@ -362,6 +373,7 @@ void http_reply_error(struct http_request *r, unsigned status, const char *type,
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
+	keep_utf8(message);
 	root = json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Service", "Message",
 			 message);
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;

@@ -310,6 +310,8 @@ static void test_create_and_show(void **state)
 		text("Message"),
 		"Function not found: arn:aws:lambda:local:000000000000:function:nothing");
 	refused("GET", F "/a%20b", NULL, 400, "ValidationException");
+	refused("GET", F "/%FF%00x", NULL, 400, "ValidationException");
+	refused("GET", "/%C3", NULL, 404, "UnknownOperationException");
 	refused("GET", F "/shown?Qualifier=7", NULL, 404, "ResourceNotFoundException");
 	refused("GET", F "/shown?Qualifier=a%20b", NULL, 400, "ValidationException");
 	refused("GET", F "/shown:1?Qualifier=2", NULL, 400, "InvalidParameterValueException");

@@ -134,6 +134,8 @@ static void test_only_code_may_be_long(void **state)
 	assert_int_equal(api_body_max("POST", "/2015-03-31/functions/"), HTTP_UPLOAD_MAX);
 	assert_int_equal(api_body_max("PUT", "/2015-03-31/functions/f/code"), HTTP_UPLOAD_MAX);
 	assert_int_equal(api_body_max("POST", "/2018-10-31/layers/l/versions"), HTTP_UPLOAD_MAX);
+	assert_int_equal(api_body_max("PUT", "/2015-03-31/functions/f/configuration"),
+			 API_BODY_MAX);
 	assert_int_equal(api_body_max("GET", "/2015-03-31/functions/f/code"), HTTP_BODY_MAX);
 	assert_int_equal(api_body_max("POST", "/2015-03-31/functions/f/invocations"),
 			 HTTP_BODY_MAX);
