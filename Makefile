@@ -121,6 +121,12 @@ bench-service: ## load the service: throughput, bursts, churn, overload, into bu
 	$(Q)HOST=$(HOST) scripts/with-kvm --memory 4096 --timeout 3600 -- sh -c \
 		'exec $(BUILD)/bin/bench service $${HWKVM_OUT:+--out $$HWKVM_OUT/service.json} $(BENCH_ARGS)'
 
+soak: ## 10,000 invocations over 50 functions while instances come, go and are killed: none lost, none twice, none left
+	$(Q)scripts/setup build test
+	$(SUBMAKE) all
+	$(Q)HOST=$(HOST) scripts/with-kvm --memory 4096 --timeout 36000 -- env SOAK_INVOCATIONS=10000 \
+		SOAK_FUNCTIONS=50 SOAK_KILLS=200 bats --tap tests/functional/soak.bats
+
 asan: ## build everything with ASan and UBSan into build/asan
 	$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all unit-tests
 
@@ -202,6 +208,6 @@ help: ## this list
 	@grep -hE '^[a-z_.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: all asan asan-unit-tests bench bench-service check clean compile_commands.json deb demo distclean format \
+.PHONY: soak all asan asan-unit-tests bench bench-service check clean compile_commands.json deb demo distclean format \
 	format-check fuzz fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:
