@@ -206,12 +206,18 @@ static bool is_rate(const struct target *t)
 	return !strcmp(t->unit, "per_s");
 }
 
+/** Its ratio is of times that a busy node takes. */
+static bool is_overload(const struct target *t)
+{
+	return !strncmp(t->name, "overload_", strlen("overload_"));
+}
+
 /** Times of an emulated host are no times: only what is no time can be judged there. */
 static const char *verdict(const struct target *t, double v, bool emulated)
 {
 	if (isnan(v))
 		return "not measured";
-	if (emulated && (!strcmp(t->unit, "ms") || is_rate(t)))
+	if (emulated && (!strcmp(t->unit, "ms") || is_rate(t) || is_overload(t)))
 		return "not judged: emulated host";
 	if (is_rate(t))
 		return v >= t->stretch ? "stretch" : v >= t->must ? "met" : "MISSED";
