@@ -10,8 +10,10 @@
 #include "common/util.h"
 #include "snapd/access_keys.h"
 #include "snapd/api.h"
+#include "snapd/function_url.h"
 #include "snapd/http_api.h"
 #include "snapd/service_manager.h"
+#include "snapd/url_config.h"
 #include "snapd/worker.h"
 
 /** struct front - @keys: the work's, between run and done. */
@@ -98,6 +100,9 @@ void front_open(const struct options *o)
 	http_init(&params);
 	open_socket(o);
 	open_addresses("listen", &o->listen, false, api_route);
+	open_addresses("url-listen", &o->url_listen, true, function_url_route);
+	if (o->url_listen.count)
+		url_config_serve_at(o->url_listen.items[0]);
 }
 
 /* ---- new keys -------------------------------------------------------------------------------- */

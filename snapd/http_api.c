@@ -9,6 +9,7 @@
 #include "snapd/http_api.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +137,9 @@ static bool begin(struct http_request *r, const char *url, const char *method)
 	r->method = method;
 	if (snprintf(r->path, sizeof(r->path), "%s", url) >= (int)sizeof(r->path))
 		r->path[0] = '\0'; /* no route */
-	r->body_max = http_params.body_max ? http_params.body_max(method, r->path) : HTTP_BODY_MAX;
+	r->body_max = HTTP_BODY_MAX;
+	if (http_params.body_max && !r->door->url)
+		r->body_max = http_params.body_max(method, r->path);
 	http_connection_enter(r->client, HTTP_BODY, 0);
 	/* Who is not known need not send a body: its answer is on the way. */
 	return http_auth_begin(r) || r->response;
@@ -219,6 +222,43 @@ const char *http_header(struct http_request *r, const char *name)
 const char *http_query(struct http_request *r, const char *name)
 {
 	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+struct each_header {
+	void (*each)(void *arg, const char *name, const char *value);
+	void *arg;
+};
+
+static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *key,
+				 const char *value)
+{
+	const struct each_header *h = cls;
+
+	(void)kind;
+	h->each(h->arg, key, value ? value : "");
+	return MHD_YES;
+}
+
+void http_header_each(struct http_request *r,
+		      void (*each)(void *arg, const char *name, const char *value), void *arg)
+{
+	struct each_header h = {.each = each, .arg = arg};
+
+	MHD_get_connection_values(r->connection, MHD_HEADER_KIND, on_header, &h);
+}
+
+const char *http_peer(struct http_request *r, char *buf, size_t size)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+	if (!r->door->tcp || !info ||
+	    getnameinfo(info->client_addr,
+			info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+								 : sizeof(struct sockaddr_in),
+			buf, (socklen_t)size, NULL, 0, NI_NUMERICHOST))
+		snprintf(buf, size, "unix");
+	return buf;
 }
 
 struct each_query {

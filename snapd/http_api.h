@@ -121,6 +121,14 @@ uint64_t http_wait_ns(void);
 const char *http_header(struct http_request *r, const char *name);
 const char *http_query(struct http_request *r, const char *name);
 
+/** http_header_each() - every header, in order; of one name there may be several. */
+void http_header_each(struct http_request *r,
+		      void (*each)(void *arg, const char *name, const char *value), void *arg);
+/** http_peer() - the client's address as text, into @buf; "unix" at a unix socket. Return: @buf. */
+const char *http_peer(struct http_request *r, char *buf, size_t size);
+/** http_access_key() - who has signed it, after http_verify(). */
+const char *http_access_key(const struct http_request *r);
+
 /** http_query_each() - every value of a parameter that may be repeated. Return: how many. */
 unsigned http_query_each(struct http_request *r, const char *name,
 			 void (*each)(void *arg, const char *value), void *arg);
@@ -172,5 +180,7 @@ int http_stream_write(struct http_request *r, const void *data, size_t n);
 size_t http_stream_unread(const struct http_request *r);
 /** http_stream_end() - that was all. */
 void http_stream_end(struct http_request *r);
+/** http_stream_break() - there will be no more, but that was not all: the connection breaks. */
+void http_stream_break(struct http_request *r);
 
 #endif

@@ -211,6 +211,11 @@ bool http_verify(struct http_request *r)
 	return check_claim(r) && verify(r);
 }
 
+const char *http_access_key(const struct http_request *r)
+{
+	return r->auth ? r->auth->claim.key_id : NULL;
+}
+
 void http_auth_free(struct http_auth *auth)
 {
 	free(auth);

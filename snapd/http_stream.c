@@ -136,6 +136,12 @@ void http_stream_end(struct http_request *r)
 	wake(r);
 }
 
+void http_stream_break(struct http_request *r)
+{
+	r->stream->failed = true;
+	wake(r);
+}
+
 void http_stream_free(struct http_request *r)
 {
 	if (!r->stream)

@@ -40,6 +40,10 @@ static const struct option_info table[] = {
 	{"listen", "HOST:PORT", OPTION_LIST, FIELD(listen), NULL, 0, 0, NULL,
 	 "serve on TCP, too, for requests that are signed (AWS Signature Version 4); may be given "
 	 "several times; needs a keys file"},
+	{"url-listen", "HOST:PORT", OPTION_LIST, FIELD(url_listen), NULL, 0, 0, NULL,
+	 "serve the URLs of functions; may be given several times. Whether they have to be signed "
+	 "is "
+	 "set for each URL"},
 	{"keys", "FILE", OPTION_PATH, FIELD(keys), NULL, 0, 0, NULL,
 	 "who may sign: lines of `ACCESS-KEY-ID SECRET [OPTION...]`; read again at SIGHUP"},
 	{"unsigned-status", NULL, OPTION_FLAG, FIELD(unsigned_status), NULL, 0, 0, NULL,

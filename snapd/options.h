@@ -23,7 +23,7 @@ struct options {
 	char socket[PATH_MAX];
 	unsigned socket_mode;
 	const char *socket_group; /**< NULL: snapd's */
-	struct option_list listen;
+	struct option_list listen, url_listen;
 	char keys[PATH_MAX]; /**< "": none */
 	bool unsigned_status;
 	unsigned connections, connections_per_peer;

@@ -24,6 +24,8 @@ snapd_LDLIBS += -lzip -larchive
 snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c
 # Responses that are streamed.
 snapd_SRCS += snapd/api_invoke_stream.c snapd/eventstream.c snapd/http_stream.c
+# Functions as HTTP endpoints.
+snapd_SRCS += snapd/function_url.c snapd/url_event.c
 snapd_LDLIBS += -lz
 # The queue of asynchronous invocations.
 snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_flight.c snapd/event_heap.c \

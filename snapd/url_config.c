@@ -26,6 +26,8 @@ static const struct {
 	{"ExposeHeaders", 100, 1024},
 };
 
+static const char *served_at; /* NULL: nowhere */
+
 void url_config_init(struct url_config *c)
 {
 	char uuid[UUID_CHARS + 1], *to = c->id;
@@ -127,8 +129,16 @@ json_t *url_config_json(const struct url_config *c)
 	return root;
 }
 
+void url_config_serve_at(const char *address)
+{
+	served_at = address;
+}
+
 const char *url_config_text(const struct url_config *c, char buf[URL_TEXT_MAX + 1])
 {
-	snprintf(buf, URL_TEXT_MAX + 1, "http://%s.lambda-url.local.on.aws/", c->id);
+	if (served_at)
+		snprintf(buf, URL_TEXT_MAX + 1, "http://%s/%s/", served_at, c->id);
+	else
+		snprintf(buf, URL_TEXT_MAX + 1, "http://%s.lambda-url.local.on.aws/", c->id);
 	return buf;
 }

@@ -37,7 +37,11 @@ void url_config_free(struct url_config *c);
 int url_config_parse(const json_t *root, struct url_config *c, struct field_error *e);
 /** url_config_json() - what it reads; NULL: no memory. */
 json_t *url_config_json(const struct url_config *c);
-/** url_config_text() - FunctionUrl: where it is served, into @buf. Return: @buf. */
+/** url_config_serve_at() - where URLs are served from now on: HOST:PORT, which stays the caller's.
+ */
+void url_config_serve_at(const char *address);
+/** url_config_text() - FunctionUrl: where it is served, into @buf; where it is not, the name that
+ * it would have. Return: @buf. */
 const char *url_config_text(const struct url_config *c, char buf[URL_TEXT_MAX + 1]);
 
 #endif

@@ -38,3 +38,19 @@ teardown() {
 	assert_failure 2
 	assert_output_has "$BATS_TEST_TMPDIR/keys: mode 0644 lets others read" "chmod 0600"
 }
+
+@test "over TCP: invoke with the log's tail, streamed responses, function URLs, new keys" {
+	require_kvm
+	load invoke
+	echo "AKIATEST secretsecretsecret" >"$BATS_TEST_TMPDIR/keys"
+	chmod 600 "$BATS_TEST_TMPDIR/keys"
+	start_snapd --listen 127.0.0.1:9101 --url-listen 127.0.0.1:9102 --unsigned-status \
+		--keys "$BATS_TEST_TMPDIR/keys" --socket-mode 660
+	assert_equal "$(stat -c %a "$SNAPD_SOCKET")" 660
+	deploy stream "$SAMPLES/stream"
+	publish stream
+	run python3 "$ROOT/tests/functional/front_clients.py" 9101 9102 "$SNAPD_PID" "$BATS_TEST_TMPDIR/keys"
+	assert_success
+	assert_equal "$output" $'invoke\nstream\nurl\nkeys'
+	[[ $(vmm_pids) ]] || fail "there is no instance left"
+}
