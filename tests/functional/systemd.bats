@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# systemd.bats - snapd under a real systemd: its units as they are installed, sandbox and all
+
+# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+
+load common
+load systemd
+
+setup() {
+	require_kvm
+	require_root
+	require_programs snapd vmm snapctl
+}
+
+teardown() {
+	stop_systemd
+}
+
+property() {
+	within systemctl show -P "$1" quickthaw.service
+}
+
+is_active() {
+	[ "$(property ActiveState)" = active ]
+}
+
+is_another() {
+	is_active && [ "$(property MainPID)" != "$1" ]
+}
+
+@test "a client starts snapd by the socket; it serves in its sandbox, and a hung one is replaced" {
+	local pid
+	start_systemd WatchdogSec=20
+	assert_equal "$(property ActiveState)" inactive
+	# Nobody has started it: the first request does, and is answered.
+	run within curl -s --max-time $((30 * SLOW)) --unix-socket /run/quickthaw/snapd.sock \
+		http://localhost/healthz
+	assert_success
+	assert_equal "$output" ok
+	wait_until 20 is_active || fail "systemd was not told that snapd serves"
+	assert_equal "$(property StatusText)" "serving on /run/quickthaw/snapd.sock"
+	# All that snapd does works with what the unit leaves it: namespaces, KVM, cgroups, files.
+	run within snapctl deploy hello --dir "$EXAMPLES/hello-python" \
+		--timeout 60 --publish
+	assert_success
+	run within snapctl invoke hello '{"name": "you"}'
+	assert_success
+	assert_output_has you
+	run grep -iE 'warn|error' "$SNAPD_LOG"
+	assert_equal "$output" ""
+	# Stopped in its tracks it gives no signs of life: another one takes its place.
+	pid=$(property MainPID)
+	within kill -STOP "$pid"
+	wait_until 60 is_another "$pid" || fail "the watchdog did not replace a snapd that hangs"
+	run within snapctl list
+	assert_success
+	assert_output_has hello
+	within systemctl stop quickthaw.service
+	assert_equal "$(property Result)" success
+}
