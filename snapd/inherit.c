@@ -299,8 +299,8 @@ static struct template *find_template(uint64_t serial)
 static void on_result(struct instance *inst, const struct session_result *result)
 {
 	(void)result;
-	log_info("instance %s: the answer to request %s is discarded: its caller is gone", inst->id,
-		 inst->request_id);
+	log_about(LOG_LEVEL_INFO, inst->id, inst->request_id,
+		  "the answer to request %s is discarded: its caller is gone", inst->request_id);
 	inst->request_id[0] = '\0';
 	scheduler_release(inst);
 	scheduler_pump();
@@ -365,7 +365,8 @@ static void after_revival(struct instance *inst, void (*shell)(struct instance *
 	if (inst->state == INSTANCE_IDLE)
 		scheduler_release(inst);
 	else
-		log_info("instance %s: goes on with request %s", inst->id, inst->request_id);
+		log_about(LOG_LEVEL_INFO, inst->id, inst->request_id, "goes on with request %s",
+			  inst->request_id);
 	handover_changed(inst);
 }
 

@@ -358,6 +358,8 @@ int main(int argc, char **argv)
 	if (version_asked("snapd", argc, argv))
 		return 0;
 	options_parse(&options, argc, argv);
+	if (!strcmp(options.log_format, "json"))
+		log_set_format(LOG_FORMAT_JSON);
 	front_check(&options);
 	mallopt(M_ARENA_MAX, 1); /* the worker allocates little: one heap is smaller */
 	ret = service_manager_init();

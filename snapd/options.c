@@ -70,7 +70,8 @@ static const struct option_info table[] = {
 	 "delete published versions of a function but the newest N, and those that an alias or a "
 	 "configuration of their own names; 0: keep all"},
 	{"disk-budget", "MIB", OPTION_NUMBER, FIELD(disk_budget_mib), "0", 0, 1073741824, NULL,
-	 "what snapshots may take together; over it those used least recently are removed, and made "
+	 "what snapshots may take together; over it those used least recently are removed, and "
+	 "made "
 	 "again when they are needed; 0: no limit"},
 	{"check-runtime", "SECONDS", OPTION_NUMBER, FIELD(check_runtime_s), "60", 0, 86400, NULL,
 	 "how often to look whether the runtime's files have changed, so that snapshots have to be "
@@ -101,6 +102,9 @@ static const struct option_info table[] = {
 	{"cpu-baseline", "B", OPTION_CHOICE, FIELD(cpu_baseline), "host", 0, 0, "host|x86-64-v3",
 	 "limit what functions may use of the CPU, so that what is published here can be restored "
 	 "on other CPUs, too"},
+	{"log-format", "FORMAT", OPTION_CHOICE, FIELD(log_format), "text", 0, 0, "text|json",
+	 "text, or json: one object a line, with time, level, program, instance, request and "
+	 "message"},
 };
 
 static const char usage_head[] =

@@ -42,6 +42,7 @@ struct options {
 	unsigned event_concurrency;
 	unsigned event_retry_delay_s;
 	char destination_dir[PATH_MAX]; /**< "" for none */
+	const char *log_format;		/**< "text" or "json" */
 };
 
 /** How a setting's text becomes a field of struct options. */

@@ -108,8 +108,8 @@ void session_enter(struct instance *inst, enum instance_state state)
 	enum instance_state from = inst->state;
 
 	assert(allowed[inst->state] & 1u << state);
-	log_debug("instance %s: %s -> %s", inst->id, instance_state_names[inst->state],
-		  instance_state_names[state]);
+	log_about(LOG_LEVEL_DEBUG, inst->id, inst->request_id, "%s -> %s",
+		  instance_state_names[inst->state], instance_state_names[state]);
 	session.counts[inst->state]--;
 	session.counts[state]++;
 	inst->state = state;
@@ -282,8 +282,9 @@ void session_fail(struct instance *inst, const struct session_failure *failure)
 	const struct session_events *events = inst->events;
 	bool tell = has_work(inst) && events && events->failed;
 
-	log_warn("instance %s: %s: %.*s", inst->id, instance_state_names[inst->state],
-		 (int)MIN(failure->text_bytes, (size_t)400), failure->text);
+	log_about(LOG_LEVEL_WARN, inst->id, inst->request_id, "%s: %.*s",
+		  instance_state_names[inst->state], (int)MIN(failure->text_bytes, (size_t)400),
+		  failure->text);
 	if (tell)
 		events->failed(inst, failure); /* the owner still sees all of it */
 	if (inst->state != INSTANCE_ENDING && inst->state != INSTANCE_FREE)
@@ -436,7 +437,8 @@ void session_limit_memory(const struct instance *inst)
 	int ret = sandbox_set_memory(&inst->child, MIB(mib));
 
 	if (ret && ret != -ENOTSUP)
-		log_warn("instance %s: memory limit: %s", inst->id, strerror(-ret));
+		log_about(LOG_LEVEL_WARN, inst->id, inst->request_id, "memory limit: %s",
+			  strerror(-ret));
 }
 
 /* ---- deadlines ------------------------------------------------------------------------------- */

@@ -351,7 +351,7 @@ static int send_message(struct instance *inst, struct proto_header *h, uint32_t 
 	ret = fdpass_send(inst->control, iov, iov_count, fds, fd_count);
 	if (ret) {
 		/* A full socket too: the vmm does not read, so it will not serve. */
-		log_warn("instance %s: send: %s", inst->id, strerror(-ret));
+		log_about(LOG_LEVEL_WARN, inst->id, inst->request_id, "send: %s", strerror(-ret));
 		session_end(inst);
 	}
 	return ret;

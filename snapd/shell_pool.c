@@ -44,8 +44,8 @@ static struct {
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
 	bool missing;	   /* there are fewer shells than there should be */
-	const char *envp[2];
-	char env_log[64];
+	const char *envp[3];
+	char env_log[64], env_format[32];
 } pool = {.event_fd = -1};
 
 static void on_spawned(const struct loop_event *event);
@@ -62,9 +62,12 @@ int shell_pool_init(const struct shell_pool_params *params)
 	pool.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (pool.event_fd < 0)
 		return -errno;
+	snprintf(pool.env_format, sizeof(pool.env_format), "QUICKTHAW_LOG_FORMAT=%s",
+		 log_format() == LOG_FORMAT_JSON ? "json" : "text");
+	pool.envp[0] = pool.env_format;
 	if (level) {
 		snprintf(pool.env_log, sizeof(pool.env_log), "QUICKTHAW_LOG=%s", level);
-		pool.envp[0] = pool.env_log;
+		pool.envp[1] = pool.env_log;
 	}
 	event_loop_handle(LOOP_SPAWNED, on_spawned);
 	event_loop_poll(LOOP_SPAWNED, 0, 0, pool.event_fd);

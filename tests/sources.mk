@@ -137,3 +137,7 @@ test_handover_record_LIBS := snapd snapshot common
 test_handover_record_LDLIBS := $(snapd_LDLIBS)
 test_fd_store_LIBS := snapd snapshot common
 test_fd_store_LDLIBS := $(snapd_LDLIBS)
+# Log lines, read back.
+UNIT_TESTS += test_log
+test_log_LIBS := common
+test_log_LDLIBS := -ljansson
