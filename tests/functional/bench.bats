@@ -109,7 +109,7 @@ trace() {
 		"$BATS_TEST_TMPDIR/out.json")" true
 	run bench measure --function nothing
 	assert_failure 1
-	assert_output_has "Function not found: nothing"
+	assert_output_has "Function not found" ":function:nothing"
 }
 
 @test "bench run: rows, goals, bounds and the host's constants" {

@@ -327,7 +327,7 @@ hidden_dev() {
 	assert_equal "$(http_status POST "$FUNCTIONS/nothing/invocations")" 404
 	assert_equal "$(http_status POST "$FUNCTIONS/hello/invocations?Qualifier=7")" 404
 	assert_equal "$(http_status GET "$FUNCTIONS/../../etc/passwd" --path-as-is)" 404
-	assert_equal "$(http_status GET /)" 404
+	assert_equal "$(http_status GET /nothing)" 404
 	assert_equal "$(http_status PATCH "$FUNCTIONS/hello")" 405
 	assert_equal "$(http_status POST "$FUNCTIONS" --data 'no json')" 400
 	assert_equal "$(http_status POST "$FUNCTIONS" --data '{"FunctionName": "../x", "Handler": "a.b"}')" 400
