@@ -27,6 +27,7 @@ import time
 
 snapd, path, snapctl, code = int(sys.argv[1]), *sys.argv[2:5]
 invocations, functions, clients, kills = map(int, sys.argv[5:9])
+os.environ["QUICKTHAW_SOCKET"] = path
 slow = 10 if os.environ.get("HWKVM") else 1
 errors = []
 lock = threading.Lock()
@@ -188,6 +189,8 @@ finished.set()
 killer.join()
 check_counts()
 wait_for("the end of all instances", 60, settled)
+# The last connections take a moment to be closed.
+wait_for("what snapd had before", 20, lambda: descriptors() == before)
 after = descriptors()
 for kind in sorted(before | after):
     if before[kind] != after[kind]:
