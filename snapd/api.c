@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapd/takeover.h"
+
 void api_refuse(struct http_request *r, const struct field_error *e)
 {
 	http_reply_error(r, e->status, e->type, "%s", e->text);
@@ -170,6 +172,10 @@ void api_route(struct http_request *r)
 	else if (r->too_many)
 		http_reply_error(r, 429, "TooManyRequestsException",
 				 "%u uploads are under way: try again later", HTTP_UPLOADS_MAX);
-	else
+	else if (takeover_is_given()) {
+		/* On a connection from before: what is new goes to the one that serves now. */
+		http_reply_error(r, 503, "ServiceException",
+				 "another snapd takes over: try again, on a new connection");
+	} else
 		dispatch(r);
 }

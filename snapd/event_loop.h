@@ -9,14 +9,15 @@
 /** Operations: who gets a completion. LOOP_NOBODY is for cancellations. */
 enum loop_op {
 	LOOP_NOBODY,
-	LOOP_HTTP,    /**< the HTTP server's epoll descriptor is readable */
-	LOOP_SIGNAL,  /**< signalfd */
-	LOOP_WORKER,  /**< eventfd: the worker thread has finished something */
-	LOOP_SPAWNED, /**< eventfd: a jail was started */
-	LOOP_CONTROL, /**< an instance's control socket */
-	LOOP_FAULT,   /**< an instance's userfaultfd */
-	LOOP_EXITED,  /**< an instance's pidfd */
-	LOOP_READ,    /**< a read of a snapshot file has ended */
+	LOOP_HTTP,     /**< the HTTP server's epoll descriptor is readable */
+	LOOP_SIGNAL,   /**< signalfd */
+	LOOP_WORKER,   /**< eventfd: the worker thread has finished something */
+	LOOP_SPAWNED,  /**< eventfd: a jail was started */
+	LOOP_CONTROL,  /**< an instance's control socket */
+	LOOP_FAULT,    /**< an instance's userfaultfd */
+	LOOP_EXITED,   /**< an instance's pidfd */
+	LOOP_TAKEOVER, /**< another snapd */
+	LOOP_READ,     /**< a read of a snapshot file has ended */
 	LOOP_OP_COUNT
 };
 

@@ -37,7 +37,8 @@ int store_open(const char *state_dir)
 	dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return -errno;
-	store.lock_fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (store.lock_fd < 0) /* else the snapd before has left its own */
+		store.lock_fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (store.lock_fd < 0)
 		return -errno;
 	if (flock(store.lock_fd, LOCK_EX | LOCK_NB))
@@ -51,6 +52,16 @@ int store_open(const char *state_dir)
 	    (int)sizeof(store.path))
 		return -ENAMETOOLONG;
 	return 0;
+}
+
+void store_inherit_lock(int fd)
+{
+	store.lock_fd = fd;
+}
+
+int store_lock(void)
+{
+	return store.lock_fd;
 }
 
 void store_close(void)

@@ -33,6 +33,10 @@
 /** store_open() - make and lock the state directory. Return: -EBUSY: another snapd has it. */
 int store_open(const char *state_dir);
 void store_close(void);
+/** store_inherit_lock() - before store_open(): the lock of a snapd that hands over, which may still
+ * hold it, too. It becomes ours. store_lock(): to hand it over; it stays ours. */
+void store_inherit_lock(int fd);
+int store_lock(void);
 
 /** store_load() - clean up, then add all functions (functions_add()). */
 int store_load(void);

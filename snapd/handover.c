@@ -95,16 +95,22 @@ static uint32_t entry_of(const struct template *t)
 	return empty;
 }
 
-static void template_changed(struct template *t)
+void handover_describe_template(const struct template *t, struct handover_template *ret)
 {
-	const int fds[] = {t->memfd, t->resident_fd, t->file->fd};
-	struct handover_template e = {
+	*ret = (struct handover_template){
 		.serial = t->serial,
 		.pages = t->pages,
 		.number = t->number,
 		.flags = (t->recording ? HANDOVER_RECORDING : 0) |
 			 (t->current ? HANDOVER_CURRENT : 0),
 	};
+	memcpy(ret->function, t->function, sizeof(t->function));
+}
+
+static void template_changed(struct template *t)
+{
+	const int fds[] = {t->memfd, t->resident_fd, t->file->fd};
+	struct handover_template e;
 	char name[FD_STORE_NAME_MAX + 1];
 	uint32_t i = entry_of(t);
 
@@ -115,7 +121,7 @@ static void template_changed(struct template *t)
 		fd_store_keep(name, fds, ARRAY_SIZE(fds));
 		t->stored = true;
 	}
-	memcpy(e.function, t->function, sizeof(t->function));
+	handover_describe_template(t, &e);
 	handover.templates[i] = t;
 	handover_record_set_template(handover.record, i, &e);
 }
@@ -143,14 +149,8 @@ static const struct template_hooks template_hooks = {
 
 void handover_find(void)
 {
-	int cgroups;
-
-	if (!fd_store_open())
-		return;
-	inherit_find();
-	cgroups = inherit_claim(HANDOVER_CGROUPS_NAME, HANDOVER_DIRECTORY);
-	if (cgroups >= 0)
-		sandbox_adopt_cgroups(cgroups);
+	if (fd_store_open())
+		inherit_find();
 }
 
 bool handover_is_kept(void)
@@ -184,32 +184,41 @@ static int begin_record(const struct handover_record *before)
 	return 0;
 }
 
-void handover_begin(void (*shell)(struct instance *inst))
+/** Keep everything from now on. Return: the name of the record in the store, "": nothing is kept.
+ */
+static const char *begin_keeping(const struct handover_record *before,
+				 char name[FD_STORE_NAME_MAX + 1])
 {
-	const struct handover_record *before;
-	char name[FD_STORE_NAME_MAX + 1];
 	int ret;
 
 	if (!fd_store_is_open())
-		return;
-	before = inherit_record();
+		return "";
 	ret = begin_record(before);
 	if (ret) {
 		log_error("handover: %s: nothing outlives this snapd", strerror(-ret));
-		inherit_end("");
 		fd_store_close();
-		return;
+		return "";
 	}
 	template_set_hooks(&template_hooks);
+	record_name(handover.record, name);
+	return name;
+}
+
+void handover_begin(void (*shell)(struct instance *inst))
+{
+	const struct handover_record *before = inherit_record();
+	char name[FD_STORE_NAME_MAX + 1], old[FD_STORE_NAME_MAX + 1];
+	const char *kept = begin_keeping(before, name);
+
 	if (before)
 		inherit_begin(shell);
-	handover_record_complete(handover.record);
+	if (*kept)
+		handover_record_complete(handover.record);
 	if (before) {
-		record_name(before, name);
-		fd_store_drop(name);
+		record_name(before, old);
+		fd_store_drop(old);
 	}
-	record_name(handover.record, name);
-	inherit_end(name);
+	inherit_end(kept);
 }
 
 void handover_leave(void)

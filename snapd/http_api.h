@@ -105,6 +105,21 @@ void http_set_keys(struct access_keys *keys);
 /** http_verify() - of a function URL that wants it: is the request signed? Return: false after a
  * reply. */
 bool http_verify(struct http_request *r);
+/**
+ * http_inherit() - a listening socket of a snapd that hands over: http_listen_unix() or
+ * http_listen_tcp() of its address uses it instead of making one. Takes @fd.
+ * http_inherit_end(): those that nobody asked for are closed.
+ */
+void http_inherit(int fd);
+void http_inherit_end(void);
+/**
+ * http_leave() - accept no more connections; another snapd will, on the same sockets.
+ * @ret_fds: they stay ours, for http_resume() (accept connections again; return: 0 or -errno), or
+ *	http_let_go() (the other one does). Return: how many.
+ */
+unsigned http_leave(int *ret_fds, unsigned max);
+int http_resume(void);
+void http_let_go(void);
 /** http_quiesce() - accept no more connections; those that are there are served. */
 void http_quiesce(void);
 /** http_waiting() - requests whose answer is still to come. */

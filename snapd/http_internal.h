@@ -64,6 +64,7 @@ struct http_door {
 	struct http_connection *table, *first_free;
 	unsigned used;
 	unsigned port;
+	int left_fd; /**< http_leave(): its listening socket; else -1 */
 	struct sockaddr_un unix_address;
 };
 

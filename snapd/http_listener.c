@@ -102,6 +102,7 @@ static int open_door(int fd, const struct http_door *as)
 
 	if (http.count < HTTP_DOORS_MAX) {
 		*door = *as;
+		door->left_fd = -1;
 		ret = start_door(door, fd);
 	}
 	if (ret)
@@ -121,11 +122,49 @@ static bool somebody_listens(const struct sockaddr_un *address)
 	return fd >= 0 && !connect(fd, (const struct sockaddr *)address, sizeof(*address));
 }
 
+/* ---- from another snapd ---------------------------------------------------------------------- */
+
+static struct {
+	int fds[HTTP_DOORS_MAX];
+	unsigned count;
+} inherited;
+
+void http_inherit(int fd)
+{
+	if (inherited.count == HTTP_DOORS_MAX)
+		close(fd);
+	else
+		inherited.fds[inherited.count++] = fd;
+}
+
+void http_inherit_end(void)
+{
+	while (inherited.count)
+		close(inherited.fds[--inherited.count]);
+}
+
+/** The one that listens at this address. Return: -1: none does. */
+static int take_inherited(const void *address, socklen_t bytes)
+{
+	for (unsigned i = 0; i < inherited.count; i++) {
+		struct sockaddr_storage bound = {0};
+		socklen_t n = sizeof(bound);
+		int fd = inherited.fds[i];
+
+		if (getsockname(fd, (struct sockaddr *)&bound, &n) || n < bytes ||
+		    memcmp(&bound, address, bytes) != 0)
+			continue;
+		inherited.fds[i] = inherited.fds[--inherited.count];
+		return fd;
+	}
+	return -1;
+}
+
 static int make_unix_socket(struct sockaddr_un *address, const char *path, mode_t mode, gid_t group)
 {
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mode_t mask;
-	int ret;
+	int ret, left;
 
 	if (fd < 0)
 		return -errno;
@@ -133,6 +172,10 @@ static int make_unix_socket(struct sockaddr_un *address, const char *path, mode_
 	if (strlen(path) >= sizeof(address->sun_path))
 		return -ENAMETOOLONG;
 	memcpy(address->sun_path, path, strlen(path) + 1);
+	left = take_inherited(
+		address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1));
+	if (left >= 0)
+		return left;
 	if (somebody_listens(address))
 		return -EADDRINUSE;
 	unlink(path);
@@ -162,7 +205,10 @@ int http_listen_fd(int fd, http_router router)
 
 static int make_tcp_socket(const struct addrinfo *a, unsigned *ret_port)
 {
-	CLEANUP_FD int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int left = take_inherited(a->ai_addr, a->ai_addrlen);
+	CLEANUP_FD int fd =
+		left >= 0 ? left
+			  : socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_storage bound = {0};
 	socklen_t n = sizeof(bound);
 	int one = 1;
@@ -173,7 +219,7 @@ static int make_tcp_socket(const struct addrinfo *a, unsigned *ret_port)
 	/* [::]:PORT and 0.0.0.0:PORT may be given both. */
 	if (a->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG) ||
+	if ((left < 0 && (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG))) ||
 	    getsockname(fd, (struct sockaddr *)&bound, &n))
 		return -errno;
 	*ret_port =
@@ -279,6 +325,52 @@ uint64_t http_wait_ns(void)
 	}
 	now = next == UINT64_MAX ? 0 : clock_mono_ns();
 	return next == UINT64_MAX ? next : next > now ? next - now : 0;
+}
+
+unsigned http_leave(int *ret_fds, unsigned max)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < http.count && n < max; i++) {
+		struct http_door *door = &http.doors[i];
+
+		/* libmicrohttpd lets go of it. */
+		door->left_fd = MHD_quiesce_daemon(door->daemon);
+		if (door->left_fd >= 0)
+			ret_fds[n++] = door->left_fd;
+		door->due = true;
+	}
+	return n;
+}
+
+int http_resume(void)
+{
+	int ret = 0;
+
+	/* One that has stopped accepting cannot begin again: a new one takes its place. */
+	for (unsigned i = 0, count = http.count; i < count; i++) {
+		struct http_door *door = &http.doors[i];
+		struct http_door again = {.router = door->router,
+					  .tcp = door->tcp,
+					  .url = door->url,
+					  .port = door->port,
+					  .unix_address = door->unix_address};
+		int fd = steal_fd(&door->left_fd);
+
+		door->unix_address.sun_path[0] = '\0';
+		if (fd >= 0)
+			ret = open_door(fd, &again) ? -EMFILE : ret;
+	}
+	return ret;
+}
+
+void http_let_go(void)
+{
+	for (unsigned i = 0; i < http.count; i++) {
+		cleanup_fd(&http.doors[i].left_fd);
+		http.doors[i].left_fd = -1;
+		http.doors[i].unix_address.sun_path[0] = '\0';
+	}
 }
 
 void http_quiesce(void)

@@ -147,24 +147,43 @@ static void find_record(void)
 	}
 }
 
+void inherit_add(const char *name, int fd)
+{
+	struct inherited *bigger =
+		fd < 0 || strlen(name) > FD_STORE_NAME_MAX
+			? NULL
+			: reallocarray(inherit.fds, inherit.count + 1, sizeof(*inherit.fds));
+	struct inherited *f;
+
+	if (!bigger) {
+		cleanup_fd(&fd);
+		return;
+	}
+	inherit.fds = bigger;
+	f = &inherit.fds[inherit.count++];
+	*f = (struct inherited){.kind = kind_of(fd), .fd = fd};
+	snprintf(f->name, sizeof(f->name), "%s", name);
+}
+
+void inherit_prepare(void)
+{
+	int cgroups;
+
+	find_record();
+	cgroups = inherit_claim(HANDOVER_CGROUPS_NAME, HANDOVER_DIRECTORY);
+	if (cgroups >= 0)
+		sandbox_adopt_cgroups(cgroups);
+}
+
 void inherit_find(void)
 {
 	const struct service_fd *fds;
 	unsigned count = service_manager_fds(&fds);
 
-	inherit.fds = calloc(count + 1, sizeof(*inherit.fds));
-	for (unsigned i = 0; inherit.fds && i < count; i++) {
-		struct inherited *f = &inherit.fds[inherit.count];
-
-		if (fds[i].fd < 0 || !is_ours(fds[i].name) ||
-		    strlen(fds[i].name) > FD_STORE_NAME_MAX)
-			continue;
-		snprintf(f->name, sizeof(f->name), "%s", fds[i].name);
-		f->fd = service_manager_take_fd(f->name);
-		f->kind = kind_of(f->fd);
-		inherit.count++;
-	}
-	find_record();
+	for (unsigned i = 0; i < count; i++)
+		if (fds[i].fd >= 0 && is_ours(fds[i].name))
+			inherit_add(fds[i].name, service_manager_take_fd(fds[i].name));
+	inherit_prepare();
 }
 
 const struct handover_record *inherit_record(void)
@@ -459,7 +478,9 @@ void inherit_end(const char *record_name)
 			fd_store_drop(f->name);
 		close(f->fd);
 	}
-	sandbox_sweep_cgroups(is_alive);
+	/* Of a snapd that hands over while it runs, what is not ours is still its. */
+	if (*record_name)
+		sandbox_sweep_cgroups(is_alive);
 	free(inherit.fds);
 	inherit.fds = NULL;
 	inherit.count = 0;

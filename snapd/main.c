@@ -41,9 +41,11 @@
 #include "snapd/relief.h"
 #include "snapd/retention.h"
 #include "snapd/scheduler.h"
+#include "snapd/scheduler_internal.h"
 #include "snapd/service_manager.h"
 #include "snapd/session.h"
 #include "snapd/shell_pool.h"
+#include "snapd/takeover.h"
 #include "snapd/worker.h"
 
 /** struct resources - what lives as long as the daemon. */
@@ -60,6 +62,16 @@ static uint64_t leave_ns = UINT64_MAX; /* when it ends at the latest */
 
 /* ---- one turn of the loop -------------------------------------------------------------------- */
 
+/** Another snapd serves: only what is under way is still ours. */
+static void turn_after_takeover(uint64_t now)
+{
+	/* What is made is for invocations that wait here for it. */
+	shell_pool_refill(true, now);
+	if (!http_waiting() && !session_count(INSTANCE_RESTORING) &&
+	    !session_count(INSTANCE_INVOKING))
+		event_loop_stop();
+}
+
 static void turn(void)
 {
 	uint64_t now;
@@ -70,6 +82,12 @@ static void turn(void)
 	now = clock_mono_ns();
 	session_check_deadlines(now);
 	scheduler_turn(now);
+	takeover_turn(now);
+	if (takeover_is_given()) {
+		if (takeover_is_over())
+			turn_after_takeover(now);
+		return;
+	}
 	provision_turn(now);
 	prewarm_turn(now);
 	backlog |= relief_turn(now, !scheduler_stats.under_way);
@@ -93,6 +111,9 @@ static uint64_t wait_ns(void)
 	next = MIN(next, event_queue_next_ns());
 	next = MIN(next, service_manager_next_ns());
 	next = MIN(next, fd_store_next_ns());
+	next = MIN(next, takeover_next_ns());
+	if (takeover_is_given()) /* of the rest nothing is done any more */
+		next = now + 10 * NSEC_PER_MSEC;
 	next = MIN(next, leave_ns);
 	next = MIN(next, relief_next_ns());
 	next = MIN(next, provision_next_ns());
@@ -269,6 +290,35 @@ static void start_events(const struct options *o)
 		die("%s: accepted events are kept there, so snapd does not start without it", path);
 }
 
+static const struct options *events_options;
+
+static void pause_events(void)
+{
+	event_queue_stop();
+	event_queue_finish();
+}
+
+static void resume_events(void)
+{
+	if (worker_restart(WORKER_EVENTS))
+		die("take-over: no thread for events");
+	start_events(events_options);
+}
+
+static void take_back(struct instance *inst)
+{
+	if (inst->state == INSTANCE_SHELL)
+		on_shell(inst);
+	else
+		scheduler_release(inst);
+}
+
+static const struct takeover_hooks takeover_hooks = {
+	.pause = pause_events,
+	.take_back = take_back,
+	.resume = resume_events,
+};
+
 static void start(const struct options *o, struct resources *res)
 {
 	static const struct session_hooks hooks = {.shell = on_shell,
@@ -304,6 +354,8 @@ static void start(const struct options *o, struct resources *res)
 	ret = event_loop_init();
 	if (ret)
 		host_die_io_uring(ret);
+	if (o->take_over)
+		takeover_request(o->state);
 	if (sandbox_init()) /* it has said why */
 		exit(2);
 	make_parent(o->socket);
@@ -330,10 +382,17 @@ static void start(const struct options *o, struct resources *res)
 		die("%s: %s: choose another with --runtime-dir", o->runtime_dir, strerror(-ret));
 	retention_init(&retention);
 	publish_init(scheduler.init_timeout_ns);
+	events_options = o;
 	start_events(o);
 	open_signals();
 	handover_begin(on_shell);
 	front_open(o);
+	http_inherit_end();
+	takeover_done();
+	ret = takeover_listen(o->state, &takeover_hooks);
+	if (ret)
+		log_warn("%s/handover.sock: %s: no other snapd can take over", o->state,
+			 strerror(-ret));
 }
 
 /** Whoever still waits gets an answer. */
@@ -374,10 +433,12 @@ int main(int argc, char **argv)
 	ret = event_loop_run(&hooks);
 	if (ret)
 		log_error("event loop: %s", strerror(-ret));
-	event_queue_stop();
+	if (!takeover_is_given())
+		event_queue_stop();
 	if (!handover_is_kept())
 		stop_instances();
-	event_queue_finish();
+	if (!takeover_is_given())
+		event_queue_finish();
 	prewarm_finish();
 	http_finish();
 	worker_finish();
@@ -385,9 +446,12 @@ int main(int argc, char **argv)
 		handover_leave();
 	} else {
 		session_finish();
-		sandbox_finish();
+		if (!takeover_is_over())
+			sandbox_finish();
 	}
 	layer_store_close();
 	store_close();
+	if (takeover_is_over())
+		takeover_guard();
 	return ret ? 1 : 0;
 }

@@ -57,6 +57,9 @@ static const struct option_info table[] = {
 	 "reply may be behind"},
 	{"client-rate", "KIB", OPTION_NUMBER, FIELD(client_rate_kib), "16", 1, 1048576, NULL,
 	 "KiB that a client has to send of its body, or read of its reply, each second"},
+	{"take-over", NULL, OPTION_FLAG, FIELD(take_over), NULL, 0, 0, NULL,
+	 "go on in the place of the snapd that serves from the same --state, if there is one, "
+	 "without a pause: an upgrade"},
 	{"vmm", "PATH", OPTION_PATH, FIELD(vmm), NULL, 0, 0, NULL,
 	 "the vmm program (default: beside snapd, or in ../libexec)"},
 	{"runtime-dir", "DIR", OPTION_PATH, FIELD(runtime_dir), NULL, 0, 0, NULL,

@@ -28,6 +28,7 @@ struct options {
 	bool unsigned_status;
 	unsigned connections, connections_per_peer;
 	unsigned client_timeout_s, client_rate_kib;
+	bool take_over;
 	char vmm[PATH_MAX];
 	char runtime_dir[PATH_MAX];
 	const char *cpu_baseline; /**< what the vmm calls it */

@@ -418,6 +418,36 @@ struct instance *session_revive(const struct session_revival *from)
 	return inst;
 }
 
+void session_give(struct instance *inst)
+{
+	assert(inst->state == INSTANCE_SHELL || inst->state == INSTANCE_IDLE);
+	if (session_hooks->moved)
+		session_hooks->moved(inst, inst->state);
+	inst->deadline_ns = UINT64_MAX;
+}
+
+void session_forget(struct instance *inst)
+{
+	page_in_detach(inst->slot);
+	event_loop_cancel(LOOP_CONTROL, inst->slot, inst->generation);
+	event_loop_cancel(LOOP_EXITED, inst->slot, inst->generation);
+	cleanup_fd(&inst->control);
+	cleanup_fd(&inst->uffd);
+	cleanup_fd(&inst->child.pidfd);
+	inst->control = inst->uffd = -1;
+	inst->child = (struct sandbox_child)SANDBOX_CHILD_INIT;
+	template_put(inst->template);
+	function_put(inst->function);
+	inst->template = NULL;
+	inst->function = NULL;
+	inst->version = NULL;
+	/* session_give() has taken it out of every list: nobody is told. */
+	session.counts[inst->state]--;
+	session.counts[INSTANCE_FREE]++;
+	inst->state = INSTANCE_FREE;
+	inst->generation = (inst->generation + 1) & LOOP_GENERATION_MASK;
+}
+
 /* ---- what it belongs to --------------------------------------------------------------------- */
 
 void session_adopt(struct instance *inst, struct version *v, void *owner,

@@ -198,6 +198,12 @@ struct instance *session_revive(const struct session_revival *from);
  * revived in its state. */
 void session_describe(const struct instance *inst, struct handover_instance *ret);
 
+/** session_give() - another snapd gets it: from now on nothing is started in it here, and no
+ * deadline ends it. SHELL or IDLE. session_forget() - and it is ours no more: nothing happens to
+ * it. */
+void session_give(struct instance *inst);
+void session_forget(struct instance *inst);
+
 /** session_instance() - by slot, for walks: every slot, FREE ones too. */
 struct instance *session_instance(uint32_t slot);
 unsigned session_count(enum instance_state state);

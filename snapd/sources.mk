@@ -42,4 +42,4 @@ snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memor
 	snapd/api_capacity.c snapd/capacity.c snapd/keep.c snapd/pace.c snapd/prewarm.c \
 	snapd/provision.c snapd/relief.c snapd/report.c snapd/waiting.c
 # From one snapd to the next.
-snapd_SRCS += snapd/handover.c snapd/inherit.c
+snapd_SRCS += snapd/handover.c snapd/inherit.c snapd/takeover.c

@@ -20,8 +20,10 @@
  *     and only then populates, loads devices and runs (guest_mem_map_template()). Else a touch of
  *     the hole would have the kernel make a page of zeros, for all instances.
  *  3. While a template records, nothing is evicted: it could not tell a first touch from a second.
- *  4. While a read is in flight, nothing is evicted: what it brings is wanted now.
- *  5. A template that an instance was given a moment ago is not evicted (relief.c): that instance
+ *  4. While another snapd fills the template, too, nothing is evicted: between a bit that one
+ *     clears and the hole that it punches, the other could fill the page and set the bit again.
+ *  5. While a read is in flight, nothing is evicted: what it brings is wanted now.
+ *  6. A template that an instance was given a moment ago is not evicted (relief.c): that instance
  *     is populating. It would be right all the same, but a run of populated pages would turn into
  *     as many events.
  */
@@ -436,7 +438,7 @@ int template_evict(struct template *t, unsigned chunks)
 	unsigned looks = EVICT_LOOKS;
 	int pages = 0, ret;
 
-	if (t->recording || t->reads || !t->resident_pages)
+	if (t->recording || t->reads || t->shared || !t->resident_pages)
 		return 0;
 	if (t->evict_zero >= t->pages && !t->evict_chunk) { /* from the start: more came in */
 		t->evict_zero = 0;

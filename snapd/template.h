@@ -55,6 +55,7 @@ struct template
 	uint32_t number;
 	bool current;
 	bool stored; /**< handover.c's */
+	bool shared; /**< another snapd fills it, too: it must not be evicted (takeover.c) */
 	uint64_t serial;
 	unsigned refs;
 	int memfd, view_fd, resident_fd;

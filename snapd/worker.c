@@ -25,6 +25,7 @@ struct worker {
 	pthread_cond_t wake;
 	struct work_list queued, finished;
 	bool stop, started;
+	unsigned pending; /* the loop's: queued and not done() */
 	int event_fd;
 };
 
@@ -92,6 +93,7 @@ static void on_finished(const struct loop_event *event)
 		pthread_mutex_unlock(&w->lock);
 		if (!work)
 			break;
+		w->pending--;
 		work->done(work);
 	}
 }
@@ -137,6 +139,7 @@ void worker_queue_on(enum worker_id id, struct work *work)
 {
 	struct worker *w = &workers[id];
 
+	w->pending++;
 	pthread_mutex_lock(&w->lock);
 	list_push(&w->queued, work);
 	pthread_cond_signal(&w->wake);
@@ -161,6 +164,16 @@ void worker_stop(enum worker_id id)
 	pthread_join(w->thread, NULL);
 	close(w->event_fd);
 	w->started = false;
+}
+
+int worker_restart(enum worker_id id)
+{
+	return worker_start(id);
+}
+
+bool worker_is_idle(void)
+{
+	return !workers[WORKER_FILES].pending;
 }
 
 void worker_finish(void)

@@ -3,6 +3,8 @@
 #ifndef QUICKTHAW_SNAPD_WORKER_H
 #define QUICKTHAW_SNAPD_WORKER_H
 
+#include <stdbool.h>
+
 /** Threads. What clients wait for has one of its own, for publishing takes seconds. */
 enum worker_id {
 	WORKER_FILES,  /**< worker_queue() */
@@ -29,6 +31,10 @@ void worker_queue(struct work *work);
 void worker_queue_on(enum worker_id id, struct work *work);
 /** worker_stop() - end one thread after the job that it is at; what is queued is dropped. */
 void worker_stop(enum worker_id id);
+/** worker_restart() - start a thread again that was stopped. Return: 0 or -errno. */
+int worker_restart(enum worker_id id);
+/** worker_is_idle() - has worker_queue()'s thread nothing to do, and is all that it did done()? */
+bool worker_is_idle(void);
 /** worker_finish() - the same with all of them. */
 void worker_finish(void);
 

@@ -190,3 +190,99 @@ log_has() {
 	assert_equal "$(find /sys/fs/cgroup -maxdepth 3 -path '*/quickthaw/[0-9]*' -type d \
 		-not -name "$SNAPD_PID" | grep -vc "/$SNAPD_PID/" || true)" 0
 }
+
+handed_over() {
+	[ "$(grep -c "take-over: another snapd serves" "$SNAPD_LOG")" = "$1" ]
+}
+
+# take_over [SNAPD-OPTION...] - another snapd on the same state; sets SNAPD_PID
+take_over() {
+	local old=$SNAPD_PID times
+	times=$(grep -c "take-over: another snapd serves" "$SNAPD_LOG" || true)
+	setpriv --pdeathsig TERM "$BIN/snapd" --take-over --state "$SNAPD_DIR/state" \
+		--socket "$SNAPD_SOCKET" --vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" "$@" \
+		</dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
+	SNAPD_PID=$!
+	wait_until 20 handed_over $((times + 1)) || {
+		cat "$SNAPD_LOG" >&2
+		fail "snapd $SNAPD_PID does not take over from $old"
+	}
+}
+
+# die_taking_over - in the place of an heir: get everything, and end without having served
+die_taking_over() {
+	python3 - "$SNAPD_DIR/state/handover.sock" <<-'END'
+		import socket, struct, sys
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		s.settimeout(120)
+		s.connect(sys.argv[1])
+		s.send(struct.pack("8s32s", b"QTTAKE01", b"request"))
+		names = []
+		while not names or names[-1] not in ("", "end"):
+		    message, fds, _, _ = socket.recv_fds(s, 64, 8)
+		    names.append(message[8:].rstrip(b"\0").decode())
+		print(*names)
+	END
+}
+
+serves() {
+	[ "$(http GET /quickthaw/v1/stats | sed -n 's/.*"Pid":\([0-9]*\),"RssKiB.*/\1/p')" = "$1" ]
+}
+
+@test "snapd --take-over: nobody notices, and who has handed over guards its instances" {
+	start_snapd --shells 2 --keep-warm 3000
+	deploy lasting "$SAMPLES/lasting" --memory 256
+	publish lasting --train '{}'
+	invoke lasting '{}'
+	assert_fine
+	local idle old=$SNAPD_PID pids
+	idle=$(header X-Quickthaw-Pid)
+
+	# An heir that dies before it serves: this one goes on, with all that it had.
+	run die_taking_over
+	assert_success
+	assert_output_has listen lock record.1 end
+	invoke lasting '{}'
+	assert_equal "$(header X-Quickthaw-Pid)" "$idle"
+	assert_equal "$(http_status POST "$FUNCTIONS/lasting/invocations" --data '{}' \
+		--header "X-Amz-Invocation-Type: Event")" 202
+
+	# An invocation under way is answered by the old one; another instance serves it, for the idle
+	# one is to be handed over.
+	http POST "$FUNCTIONS/lasting/invocations" --data '{"id": "slow", "sleep": 6}' \
+		--header "X-Quickthaw-Start: resident" --output "$BATS_TEST_TMPDIR/slow" 3>&- &
+	local request=$!
+	wait_until 10 log_has "begins slow" || fail "the invocation does not begin"
+	take_over --shells 2 --keep-warm 3000
+	serves "$SNAPD_PID" || fail "the old snapd still answers"
+	invoke lasting '{"import": "html.parser"}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" warm
+	assert_equal "$(header X-Quickthaw-Pid)" "$idle"
+	assert_equal "$(value 'v["count"]')" 4
+	invoke lasting '{}' --header "X-Quickthaw-Start: resident"
+	assert_equal "$(header X-Quickthaw-Start)" resident-restore
+	assert_equal "$(header X-Quickthaw-Bytes-Read)" 0
+	wait "$request"
+	run cat "$BATS_TEST_TMPDIR/slow"
+	assert_output_has '"id": "slow"'
+
+	# Once more: the second hands over what it had from the first.
+	take_over --shells 2 --keep-warm 3000
+	invoke lasting '{}'
+	assert_equal "$(header X-Quickthaw-Pid)" "$idle"
+	assert_equal "$(value 'v["count"]')" 5
+	[ -e "/proc/$old" ] || fail "nobody guards the first instances"
+
+	# Killed: the kernel ends all instances, of every generation, and their guards end.
+	pids=$(instances idle; instances shell)
+	[ "$(wc -l <<<"$pids")" -ge 3 ]
+	kill -KILL "$SNAPD_PID"
+	# shellcheck disable=SC2086 # one word each
+	wait_until 10 are_gone $pids "$old" || fail "an instance outlives its snapd"
+	wait "$SNAPD_PID" 2>/dev/null || true
+	SNAPD_PID=
+	start_snapd
+	invoke lasting '{}'
+	assert_fine
+}
