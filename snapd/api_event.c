@@ -25,7 +25,7 @@ static void on_added(void *arg, const char *request_id, int err, const char *err
 	} else if (http_reply_begin(r, "application/json", "", 0)) {
 		http_reply(r, 500, "text/plain", "", 0);
 	} else {
-		http_reply_header(r, "X-Amzn-RequestId", request_id);
+		http_reply_request_id(r, request_id);
 		http_reply_end(r, 202);
 	}
 }
