@@ -132,16 +132,22 @@ static int open_blob(struct image *image, const json_t *descriptor)
 	return ret ? ret : steal_fd(&fd);
 }
 
+/** @ret: set when it is an object. */
 static int load_json(struct image *image, int fd, const char *what, json_t **ret)
 {
 	CLEANUP_FREE char *text = malloc(JSON_BYTES_MAX);
 	ssize_t n = text ? pread_full(fd, text, JSON_BYTES_MAX, 0) : -ENOMEM;
+	json_t *root;
 
 	if (n == JSON_BYTES_MAX)
 		return unpack_refuse(image->u, -EINVAL, what, "larger than 4 MiB");
-	*ret = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
-	return json_is_object(*ret) ? 0
-				    : unpack_refuse(image->u, -EINVAL, what, "not a JSON object");
+	root = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
+	if (!json_is_object(root)) {
+		json_decref(root);
+		return unpack_refuse(image->u, -EINVAL, what, "not a JSON object");
+	}
+	*ret = root;
+	return 0;
 }
 
 static int load_blob(struct image *image, const json_t *descriptor, const char *what, json_t **ret)
