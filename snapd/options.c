@@ -156,7 +156,20 @@ static bool set_number(unsigned *to, const struct option_info *info, const char 
 	return true;
 }
 
-/** @ret points into the table: choices are few and live for ever. */
+/** A choice with an end of its own; the same each time, for they are few. */
+static const char *keep_choice(const char *text, size_t n)
+{
+	static char kept[16][16];
+
+	for (size_t i = 0; i < ARRAY_SIZE(kept) && n < sizeof(kept[0]); i++) {
+		if (!kept[i][0])
+			memcpy(kept[i], text, n);
+		if (!strncmp(kept[i], text, n) && !kept[i][n])
+			return kept[i];
+	}
+	return NULL;
+}
+
 static bool set_choice(const char **ret, const struct option_info *info, const char *text)
 {
 	const char *at = info->choices;
@@ -167,7 +180,7 @@ static bool set_choice(const char **ret, const struct option_info *info, const c
 		size_t length = end ? (size_t)(end - at) : strlen(at);
 
 		if (length == n && !memcmp(at, text, n)) {
-			*ret = strndup(at, n);
+			*ret = keep_choice(at, n);
 			return *ret;
 		}
 		at = end ? end + 1 : NULL;
