@@ -10,8 +10,8 @@
 enum { FD_STORE_FDS_MAX = 3, FD_STORE_NAME_MAX = 31 };
 
 /**
- * fd_store_open() - find out whether somebody keeps descriptors for us: a service manager, and a unit
- * with FileDescriptorStoreMax=. Asks by storing one, for older versions of systemd do not say.
+ * fd_store_open() - find out whether somebody keeps descriptors for us: a service manager, and a
+ * unit with FileDescriptorStoreMax=. Asks by storing one, for older versions of systemd do not say.
  * Blocks for up to 2 s; at start, after service_manager_init().
  * Return: is there such a store?
  */

@@ -9,7 +9,8 @@
 #include "snapd/function.h"
 #include "snapd/session.h"
 
-/** struct recapture_params - @check_ns: how often to look at the runtime's files; 0: at start only */
+/** struct recapture_params - @check_ns: how often to look at the runtime's files; 0: at start only
+ */
 struct recapture_params {
 	const char *runtime_dir;
 	uint64_t check_ns;

@@ -47,8 +47,8 @@ struct recording {
 
 bool record_wanted(const struct version *v)
 {
-	return v->number && v->template && !v->recording && !v->recapture.under_way && v->record_tries < TRIES_MAX &&
-	       !v->template->resident_pages && !v->template->reads &&
+	return v->number && v->template && !v->recording && !v->recapture.under_way &&
+	       v->record_tries < TRIES_MAX && !v->template->resident_pages && !v->template->reads &&
 	       !template_has_working_set(v->template);
 }
 

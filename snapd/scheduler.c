@@ -260,8 +260,8 @@ static bool takes_any_start(const struct version *v)
 	struct waiting_entry *e;
 
 	TAILQ_FOREACH(e, &v->load.lane.entries, link)
-		if (invocation_of(e)->request.force == START_ANY)
-			return true;
+	if (invocation_of(e)->request.force == START_ANY)
+		return true;
 	return false;
 }
 

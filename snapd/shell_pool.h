@@ -17,7 +17,7 @@ struct shell_pool_params {
 	int kvm_fd;
 	int uffd_fd; /**< /dev/userfaultfd */
 	int seccomp_fd;
-	bool outlives; /**< instances go on when snapd ends (handover.h) */
+	bool outlives;		  /**< instances go on when snapd ends (handover.h) */
 	const char *cpu_baseline; /**< as in vmm shell --cpu-baseline */
 };
 

@@ -27,9 +27,9 @@
 static struct console {
 	const struct console_options *options;
 	int next_invoke;
-	bool parked;	     /**< the guest waits for work */
+	bool parked; /**< the guest waits for work */
 	bool waits_restore;
-	bool answered;	     /**< the last invocation has its result */
+	bool answered; /**< the last invocation has its result */
 	int status;
 } console;
 
@@ -146,14 +146,15 @@ static int capture(struct proc *p, const char *path)
 	else
 		ret = snapshot_file_install(AT_FDCWD, fd, tmp, path);
 	if (!ret)
-		log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes, %.1f ms", path,
-			 (unsigned long long)stats.stored_pages,
+		log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes, %.1f ms",
+			 path, (unsigned long long)stats.stored_pages,
 			 (unsigned long long)stats.resident_pages,
 			 (unsigned long long)stats.file_bytes, (double)stats.capture_ns / 1e6);
 	return ret;
 }
 
-/** Read a whole snapshot into a new template: the slow and simple way, with every chunk verified. */
+/** Read a whole snapshot into a new template: the slow and simple way, with every chunk verified.
+ */
 static int fill_template(const struct snapshot_reader *r, int memfd, struct snapshot_error *err)
 {
 	static uint8_t pages[SNAPSHOT_CHUNK_BYTES];
@@ -180,8 +181,7 @@ static int restore_from(struct proc *p, struct vm *vm, const struct guest_wiring
 	char missing[128];
 	int ret;
 
-	if (cpu_features_missing(params->cpu_features, vm->cpu_have, missing,
-				 sizeof(missing))) {
+	if (cpu_features_missing(params->cpu_features, vm->cpu_have, missing, sizeof(missing))) {
 		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
 			  "such a host, or with --cpu-baseline",
 			  missing);

@@ -12,17 +12,17 @@ enum { CONSOLE_INVOKES_MAX = 64 };
 
 /** struct console_options - what a guest on the command line is and does. */
 struct console_options {
-	const char *root;	 /**< / of the guest */
-	const char *task;	 /**< /var/task, or NULL */
-	const char *runtime;	 /**< /var/runtime, or NULL */
-	const char *opt;	 /**< /opt, or NULL */
+	const char *root;    /**< / of the guest */
+	const char *task;    /**< /var/task, or NULL */
+	const char *runtime; /**< /var/runtime, or NULL */
+	const char *opt;     /**< /opt, or NULL */
 	uint64_t memory_bytes;
 	uint64_t tmp_bytes;
-	char *const *argv;	 /**< program and arguments (run) */
+	char *const *argv; /**< program and arguments (run) */
 	char *const *envp;
-	const char *capture;	 /**< snapshot to write once the guest asks for work, or NULL */
-	bool pages;		 /**< after restore: print what is in each page, and end */
-	const char *restore;	 /**< snapshot to start from instead of argv, or NULL */
+	const char *capture; /**< snapshot to write once the guest asks for work, or NULL */
+	bool pages;	     /**< after restore: print what is in each page, and end */
+	const char *restore; /**< snapshot to start from instead of argv, or NULL */
 	const char *invokes[CONSOLE_INVOKES_MAX]; /**< payloads, one after the other */
 	int invoke_count;
 };

@@ -24,7 +24,8 @@ struct device {
 
 /** devices_save() - all devices in order into @w. Return: 0 or -errno with a log line. */
 int devices_save(struct proc *p, struct state_writer *w);
-/** devices_version() - a number that another set of devices, or of their versions, does not have. */
+/** devices_version() - a number that another set of devices, or of their versions, does not have.
+ */
 uint64_t devices_version(void);
 /** devices_load() - the counterpart. On error the instance must end; @p->end_text names device
  * and offset. */

@@ -62,8 +62,8 @@ void guest_free(struct proc *p)
 		sched_free(p);
 }
 
-int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
-	       char *const argv[], char *const envp[])
+int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring, char *const argv[],
+	       char *const envp[])
 {
 	struct user_state user;
 	struct task *task = NULL;

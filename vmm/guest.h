@@ -25,8 +25,8 @@ struct guest_wiring {
  * @p: zeroed but for memory_bytes, tmp_bytes and control
  * Return: 0 or -errno with a log line.
  */
-int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
-	       char *const argv[], char *const envp[]);
+int guest_boot(struct proc *p, struct vm *vm, const struct guest_wiring *wiring, char *const argv[],
+	       char *const envp[]);
 
 /** struct guest_image - a snapshot as a restore needs it. */
 struct guest_image {
@@ -40,9 +40,9 @@ struct guest_image {
 };
 
 /**
- * guest_restore() - the counterpart: map the template, load all device states. The populate runs are
- * left to the helper thread of populate_init().
- * The limits come from the snapshot. Return: 0 or -errno with a report in
+ * guest_restore() - the counterpart: map the template, load all device states. The populate runs
+ * are left to the helper thread of populate_init(). The limits come from the snapshot. Return: 0 or
+ * -errno with a report in
  * @p->end_text.
  */
 int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,

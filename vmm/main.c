@@ -120,20 +120,13 @@ static void add_invoke(struct options *o, const char *json)
 }
 
 static const struct option long_options[] = {
-	{"root", required_argument, NULL, 'r'},
-	{"task", required_argument, NULL, 't'},
-	{"runtime", required_argument, NULL, 'R'},
-	{"opt", required_argument, NULL, 'o'},
-	{"memory", required_argument, NULL, 'm'},
-	{"tmp", required_argument, NULL, 'T'},
-	{"env", required_argument, NULL, 'e'},
-	{"cpu-baseline", required_argument, NULL, 'b'},
-	{"capture", required_argument, NULL, 'c'},
-	{"invoke", required_argument, NULL, 'i'},
-	{"id", required_argument, NULL, 'I'},
-	{"ram-mib", required_argument, NULL, 'M'},
-	{"help", no_argument, NULL, 'h'},
-	{0},
+	{"root", required_argument, NULL, 'r'},	   {"task", required_argument, NULL, 't'},
+	{"runtime", required_argument, NULL, 'R'}, {"opt", required_argument, NULL, 'o'},
+	{"memory", required_argument, NULL, 'm'},  {"tmp", required_argument, NULL, 'T'},
+	{"env", required_argument, NULL, 'e'},	   {"cpu-baseline", required_argument, NULL, 'b'},
+	{"capture", required_argument, NULL, 'c'}, {"invoke", required_argument, NULL, 'i'},
+	{"id", required_argument, NULL, 'I'},	   {"ram-mib", required_argument, NULL, 'M'},
+	{"help", no_argument, NULL, 'h'},	   {0},
 };
 
 static void parse_option(struct options *o, int c)

@@ -17,9 +17,9 @@ int populate_init(void);
 
 /**
  * populate_start() - hand the runs of a template's working set to the helper thread; once.
- * @runs: @count runs, those that were written first; checked against @mem here; kept until the process ends
- * Neither the guest's run nor its correctness waits for the thread: a page that it has not brought
- * in comes in by a fault. Return: 0 or -EBADMSG.
+ * @runs: @count runs, those that were written first; checked against @mem here; kept until the
+ * process ends Neither the guest's run nor its correctness waits for the thread: a page that it has
+ * not brought in comes in by a fault. Return: 0 or -EBADMSG.
  */
 int populate_start(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count);
 

@@ -12,7 +12,7 @@
 
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
-#define PAGEMAP_FILE (1ull << 61)
+#define PAGEMAP_FILE	(1ull << 61)
 
 enum { BATCH_PAGES = 512 };
 

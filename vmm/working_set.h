@@ -11,10 +11,10 @@ struct guest_mem;
 /**
  * working_set_trace() - one byte a template page (WORKING_SET_*), in a memfd.
  * @pagemap_fd: /proc/PID/pagemap of this process; the jail has no /proc, so snapd opens it
- * Source: the kernel's pagemap (Documentation/admin-guide/mm/pagemap.rst): a present page is touched;
- * one that no longer belongs to the template file was written. Reads of neighbours that the kernel
- * mapped around a fault count as touched: that is what it costs to have them.
- * Return: descriptor, owned by the caller, or -errno.
+ * Source: the kernel's pagemap (Documentation/admin-guide/mm/pagemap.rst): a present page is
+ * touched; one that no longer belongs to the template file was written. Reads of neighbours that
+ * the kernel mapped around a fault count as touched: that is what it costs to have them. Return:
+ * descriptor, owned by the caller, or -errno.
  */
 int working_set_trace(const struct guest_mem *m, int pagemap_fd);
 

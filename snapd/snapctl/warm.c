@@ -52,7 +52,8 @@ static int run(struct snapctl *s, int argc, char **argv)
 			snapctl_option(s, &command_warm, c);
 	}
 	if (argc - optind != 1 || !target_ok(argv[optind]))
-		snapctl_usage_error(&command_warm, "give the name of one function, NAME or NAME:VERSION");
+		snapctl_usage_error(&command_warm,
+				    "give the name of one function, NAME or NAME:VERSION");
 	snprintf(path, sizeof(path), "/quickthaw/v1/functions/%.200s/warm%s", argv[optind], all);
 	snprintf(doing, sizeof(doing), "loading %.100s", argv[optind]);
 	if (!snapctl_call(s, doing, "POST", path, "", 0, NULL))

@@ -126,7 +126,8 @@ static inline struct code_source zip_make(const struct fixture *f, const struct 
 	return ret;
 }
 
-/** zip_patch_name() - give an entry a name that no tool would: same length, here and in the directory.
+/** zip_patch_name() - give an entry a name that no tool would: same length, here and in the
+ * directory.
  */
 static inline void zip_patch_name(struct code_source *s, const char *from, const char *to)
 {

@@ -107,9 +107,10 @@ static void test_both(void **state)
 
 static void test_named(void **state)
 {
-	static const char control[] = "{\"Aliases\": [{\"Qualifier\": \"prod\", \"Name\": \"prod\", \"FunctionVersion\": "
-				      "\"3\", \"RoutingConfig\": "
-				      "{\"AdditionalVersionWeights\": {\"4\": 0.1}}}]}";
+	static const char control[] =
+		"{\"Aliases\": [{\"Qualifier\": \"prod\", \"Name\": \"prod\", \"FunctionVersion\": "
+		"\"3\", \"RoutingConfig\": "
+		"{\"AdditionalVersionWeights\": {\"4\": 0.1}}}]}";
 	struct function *f = function_new("f");
 	struct function_control parsed;
 	struct field_error e;
