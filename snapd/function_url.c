@@ -22,6 +22,7 @@
 #include "snapd/api_invoke.h"
 #include "snapd/function.h"
 #include "snapd/url_event.h"
+#include "snapd/uuid.h"
 
 enum { HIGH_BYTES = 256 << 10, LOW_BYTES = 64 << 10 };
 
@@ -375,7 +376,7 @@ static void visit(struct http_request *r, const struct url_config *c, struct fun
 		visit_free(v);
 		return;
 	}
-	scheduler_make_request_id(v->request_id);
+	uuid_make(v->request_id);
 	v->event = make_event(r, v, c, uri);
 	if (!v->event) {
 		http_reply_error(r, 400, "InvalidRequestContentException",

@@ -138,11 +138,6 @@ int scheduler_ram_class(const struct function_settings *s)
 	return shell_pool_class((uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
 }
 
-void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1])
-{
-	uuid_make(buf);
-}
-
 /* ---- the queue ------------------------------------------------------------------------------- */
 
 static struct invocation *invocation_of(struct waiting_entry *e)
@@ -544,7 +539,7 @@ int scheduler_invoke(const struct invocation_request *request)
 	if (request->request_id)
 		snprintf(inv->request_id, sizeof(inv->request_id), "%s", request->request_id);
 	else
-		scheduler_make_request_id(inv->request_id);
+		uuid_make(inv->request_id);
 	snprintf(inv->trace_id, sizeof(inv->trace_id), "%s", request->trace_id);
 	scheduler_stats.under_way++;
 	f->load.in_flight++;

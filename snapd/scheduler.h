@@ -113,8 +113,6 @@ struct scheduler_refusal {
 /** scheduler_refusal() - of the last scheduler_invoke() that returned -EBUSY. */
 const struct scheduler_refusal *scheduler_refusal(void);
 const char *invocation_request_id(const struct invocation *inv);
-/** scheduler_make_request_id() - a random (version 4) UUID into @buf. */
-void scheduler_make_request_id(char buf[REQUEST_ID_CHARS + 1]);
 void *invocation_arg(const struct invocation *inv);
 /** invocation_hold() - no further parts, until it goes on; the instance stands still meanwhile. */
 void invocation_hold(struct invocation *inv, bool hold);
