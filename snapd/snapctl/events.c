@@ -43,7 +43,6 @@ static void print_table(const json_t *root)
 
 static int run(struct snapctl *s, int argc, char **argv)
 {
-	json_t *root;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
@@ -52,16 +51,7 @@ static int run(struct snapctl *s, int argc, char **argv)
 		snapctl_usage_error(&command_events, "it takes no names");
 	if (!snapctl_call(s, NULL, "GET", "/quickthaw/v1/events", NULL, 0, NULL))
 		return 1;
-	if (s->json) {
-		printf("%s\n", s->reply.body);
-		return 0;
-	}
-	root = snapctl_reply_json(s);
-	if (!root)
-		return 1;
-	print_table(root);
-	json_decref(root);
-	return 0;
+	return snapctl_show_reply(s, print_table);
 }
 
 const struct subcommand command_events = {

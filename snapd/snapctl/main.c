@@ -189,6 +189,22 @@ json_t *snapctl_reply_json(struct snapctl *s)
 	return root;
 }
 
+int snapctl_show_reply(struct snapctl *s, void (*print)(const json_t *root))
+{
+	json_t *root;
+
+	if (s->json) {
+		printf("%s\n", s->reply.body);
+		return 0;
+	}
+	root = snapctl_reply_json(s);
+	if (!root)
+		return 1;
+	print(root);
+	json_decref(root);
+	return 0;
+}
+
 /* ---- arguments ---- */
 
 static char *read_stdin(size_t *ret_n)

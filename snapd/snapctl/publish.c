@@ -46,7 +46,6 @@ static int run(struct snapctl *s, int argc, char **argv)
 	char path[256], doing[128];
 	char *train = NULL;
 	size_t train_bytes = 0;
-	json_t *root;
 	bool ok;
 	int c;
 
@@ -64,16 +63,7 @@ static int run(struct snapctl *s, int argc, char **argv)
 	free(train);
 	if (!ok)
 		return 1;
-	if (s->json) {
-		printf("%s\n", s->reply.body);
-		return 0;
-	}
-	root = snapctl_reply_json(s);
-	if (!root)
-		return 1;
-	print_result(root);
-	json_decref(root);
-	return 0;
+	return snapctl_show_reply(s, print_result);
 }
 
 const struct subcommand command_publish = {

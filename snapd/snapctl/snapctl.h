@@ -68,6 +68,8 @@ bool snapctl_call_json(struct snapctl *s, const char *doing, const char *method,
 		       json_t *body);
 /** snapctl_reply_json() - the reply's body, the caller's; NULL after an error message. */
 json_t *snapctl_reply_json(struct snapctl *s);
+/** snapctl_show_reply() - as it is with --json, else by @print. Return: the exit status. */
+int snapctl_show_reply(struct snapctl *s, void (*print)(const json_t *root));
 
 /** snapctl_read_payload() - JSON given as text, as @FILE, or as - for standard input; malloc'ed. */
 char *snapctl_read_payload(const struct subcommand *command, const char *argument, size_t *ret_n);

@@ -42,7 +42,6 @@ static int run(struct snapctl *s, int argc, char **argv)
 {
 	char path[384], doing[160];
 	const char *all = "";
-	json_t *root;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -58,16 +57,7 @@ static int run(struct snapctl *s, int argc, char **argv)
 	snprintf(doing, sizeof(doing), "loading %.100s", argv[optind]);
 	if (!snapctl_call(s, doing, "POST", path, "", 0, NULL))
 		return 1;
-	if (s->json) {
-		printf("%s\n", s->reply.body);
-		return 0;
-	}
-	root = snapctl_reply_json(s);
-	if (!root)
-		return 1;
-	print_result(root);
-	json_decref(root);
-	return 0;
+	return snapctl_show_reply(s, print_result);
 }
 
 const struct subcommand command_warm = {
