@@ -141,3 +141,6 @@ test_fd_store_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_log
 test_log_LIBS := common
 test_log_LDLIBS := -ljansson
+# Virtio devices, driven as a guest's drivers do it and as an enemy does; no KVM.
+UNIT_TESTS += test_virtio_mmio
+test_virtio_mmio_LIBS := vmm common

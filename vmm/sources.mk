@@ -20,6 +20,8 @@ vmm_SRCS += vmm/process/vfs.c vmm/process/vfs_walk.c vmm/process/host_file.c vmm
 vmm_SRCS += vmm/process/synth_file.c vmm/process/synth_text.c vmm/process/stdio_file.c vmm/process/pipe.c vmm/process/eventfd.c
 vmm_SRCS += vmm/process/syscall_file.c vmm/process/syscall_fd.c vmm/process/syscall_path.c vmm/process/syscall_stat.c
 
+include vmm/kernel/sources.mk
+
 # The jail has an empty root, so the vmm is one static file.
 vmm_MAIN := vmm/main.c
 vmm_LIBS := vmm snapshot common

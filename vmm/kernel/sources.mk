@@ -1,0 +1,2 @@
+# vmm/kernel: the kernel guest. Its users link liburing.
+vmm_SRCS += vmm/kernel/virtio_queue.c vmm/kernel/virtio_mmio.c vmm/kernel/virtio_rng.c
