@@ -67,6 +67,7 @@ static const char usage_text[] =
 	"Options of service:\n"
 	"  --scale PERCENT    of the sizes that the goals are for, 1 to 100 (default 100; on the\n"
 	"                     emulated host 1)\n"
+	"  --only PART        fresh, warm, burst or churn; may be given several times\n"
 	"  --out FILE         as of run (default BUILD/bench/service.json)\n"
 	"Options of all:\n"
 	"  --build DIR    where bin/ and scratch files are (default build)\n"
@@ -92,19 +93,28 @@ struct options {
 	const char *event;
 	const char *start;
 	unsigned scale;
+	unsigned parts; /**< enum service_part; 0: all */
 	char bin_dir[256];
 	char out_default[280];
 	char *event_text; /**< of --event @FILE */
 };
 
 static const struct option long_options[] = {
-	{"out", required_argument, NULL, 'o'},	    {"boots", required_argument, NULL, 'b'},
-	{"colds", required_argument, NULL, 'c'},    {"residents", required_argument, NULL, 'r'},
-	{"warms", required_argument, NULL, 'w'},    {"socket", required_argument, NULL, 'S'},
-	{"function", required_argument, NULL, 'f'}, {"event", required_argument, NULL, 'e'},
-	{"start", required_argument, NULL, 's'},    {"scale", required_argument, NULL, 'p'},
-	{"build", required_argument, NULL, 'B'},    {"source", required_argument, NULL, 'D'},
-	{"help", no_argument, NULL, 'h'},	    {0},
+	{"out", required_argument, NULL, 'o'},
+	{"boots", required_argument, NULL, 'b'},
+	{"colds", required_argument, NULL, 'c'},
+	{"residents", required_argument, NULL, 'r'},
+	{"warms", required_argument, NULL, 'w'},
+	{"socket", required_argument, NULL, 'S'},
+	{"function", required_argument, NULL, 'f'},
+	{"event", required_argument, NULL, 'e'},
+	{"start", required_argument, NULL, 's'},
+	{"scale", required_argument, NULL, 'p'},
+	{"build", required_argument, NULL, 'B'},
+	{"source", required_argument, NULL, 'D'},
+	{"only", required_argument, NULL, 'O'},
+	{"help", no_argument, NULL, 'h'},
+	{0},
 };
 
 static int number(const char *option, const char *text, int max)
@@ -135,6 +145,17 @@ static void set_start(struct options *o, const char *start)
 		fprintf(stderr, "bench: --start %s: give boot, cold, resident or warm\n", start);
 		exit(2);
 	}
+}
+
+static void add_part(struct options *o, const char *name)
+{
+	unsigned part = service_part_named(name);
+
+	if (!part) {
+		fprintf(stderr, "bench: --only %s: give fresh, warm, burst or churn\n", name);
+		exit(2);
+	}
+	o->parts |= part;
 }
 
 static void set_event(struct options *o, const char *text)
@@ -194,6 +215,9 @@ static void parse_option(struct options *o, int c)
 		break;
 	case 'p':
 		o->scale = (unsigned)number("scale", optarg, 100);
+		break;
+	case 'O':
+		add_part(o, optarg);
 		break;
 	case 'B':
 		o->bench.build_dir = optarg;
@@ -306,7 +330,7 @@ static int command_service(struct options *o)
 	snprintf(runtime, sizeof(runtime), "%s/guest", b->source_dir);
 	host_describe(b);
 	report_add_service_goals(&b->results);
-	if (service_load_run(b, &sizes, runtime))
+	if (service_load_run(b, &sizes, o->parts ? o->parts : SERVICE_ALL, runtime))
 		return 1;
 	report_table(&b->results);
 	report_service_targets(&b->results);

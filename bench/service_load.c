@@ -391,41 +391,61 @@ static int deploy_one(struct bench *b)
 	return service_deploy(&b->service, workload, dir, event);
 }
 
-static int run_cases(struct bench *b, const struct service_sizes *sizes)
+/** On fresh instances: one client, as many as it can serve, twice as many. */
+static int fresh_cases(struct bench *b, const struct service_sizes *sizes)
 {
-	double fresh = 0, warm = 0, fresh_p99 = 0, warm_p99 = 0;
-	int ret = deploy_one(b);
+	double rate = 0, p99 = 0;
+	int ret =
+		alone(b, "fresh_alone", "resident", MIN(sizes->fresh, (unsigned)FRESH_ALONE), &p99);
 
 	if (!ret)
-		ret = alone(b, "fresh_alone", "resident", MIN(sizes->fresh, (unsigned)FRESH_ALONE),
-			    &fresh_p99);
+		ret = throughput(b, "fresh_throughput", "resident", sizes->fresh, &rate);
 	if (!ret)
-		ret = throughput(b, "fresh_throughput", "resident", sizes->fresh, &fresh);
-	if (!ret)
-		ret = alone(b, "warm_alone", NULL, MIN(sizes->warm, (unsigned)SAMPLES_MAX),
-			    &warm_p99);
-	if (!ret)
-		ret = throughput(b, "warm_throughput", NULL, sizes->warm, &warm);
-	if (!ret)
-		ret = bursts(b, sizes);
-	if (!ret)
-		ret = overload(b, "overload_fresh_p99", "resident", fresh, fresh_p99,
-			       sizes->overload_s);
-	if (!ret)
-		ret = wait_quiet(b);
-	if (!ret)
-		ret = overload(b, "overload_warm_p99", NULL, warm, warm_p99, sizes->overload_s);
-	return ret ? ret : churn(b, sizes);
+		ret = overload(b, "overload_fresh_p99", "resident", rate, p99, sizes->overload_s);
+	return ret ? ret : wait_quiet(b);
 }
 
-int service_load_run(struct bench *b, const struct service_sizes *sizes, const char *runtime_dir)
+static int warm_cases(struct bench *b, const struct service_sizes *sizes)
+{
+	double rate = 0, p99 = 0;
+	int ret = alone(b, "warm_alone", NULL, MIN(sizes->warm, (unsigned)SAMPLES_MAX), &p99);
+
+	if (!ret)
+		ret = throughput(b, "warm_throughput", NULL, sizes->warm, &rate);
+	return ret ? ret : overload(b, "overload_warm_p99", NULL, rate, p99, sizes->overload_s);
+}
+
+static const struct {
+	const char *name;
+	unsigned part;
+	int (*run)(struct bench *b, const struct service_sizes *sizes);
+} parts_table[] = {
+	{"fresh", SERVICE_FRESH, fresh_cases},
+	{"warm", SERVICE_WARM, warm_cases},
+	{"burst", SERVICE_BURST, bursts},
+	{"churn", SERVICE_CHURN, churn},
+};
+
+unsigned service_part_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(parts_table); i++)
+		if (!strcmp(name, parts_table[i].name))
+			return parts_table[i].part;
+	return 0;
+}
+
+int service_load_run(struct bench *b, const struct service_sizes *sizes, unsigned parts,
+		     const char *runtime_dir)
 {
 	/* Instances come and go while it is measured: few are kept, and not for long. */
 	static const char *const options[] = {"--keep-warm", "3", "--shells", "8", NULL};
 	int ret = service_start(&b->service, b->build_dir, b->bin_dir, runtime_dir, options);
 
 	if (!ret)
-		ret = run_cases(b, sizes);
+		ret = deploy_one(b);
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(parts_table); i++)
+		if (parts & parts_table[i].part)
+			ret = parts_table[i].run(b, sizes);
 	service_stop(&b->service);
 	return ret;
 }
