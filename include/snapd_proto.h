@@ -37,7 +37,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION	  3u
+#define PROTO_VERSION	  4u
 #define VMM_CONTROL_FD	  3
 #define PROTO_MESSAGE_MAX (128u << 10)
 #define PROTO_INLINE_MAX  (64u << 10)
@@ -78,7 +78,7 @@ struct proto_hello {
 	uint64_t ram_base; /**< start of the RAM mapping in the vmm's address space; faults are
 				relative to it */
 	uint64_t ram_bytes;
-	uint64_t cpu_features[8]; /**< what a guest sees on this host, for the restore check */
+	uint64_t cpu_features[8]; /**< what there is on this host, for the restore check */
 	uint64_t state_version;	  /**< of what this vmm saves: it restores no other */
 };
 
@@ -147,6 +147,7 @@ struct proto_captured {
 	uint64_t resident_pages; /**< pages in use, zero ones included */
 	uint64_t stored_pages;
 	uint64_t file_bytes;
+	uint64_t cpu_features[8]; /**< what the guest saw of the CPU, by its baseline; see HELLO */
 };
 
 /**

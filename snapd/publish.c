@@ -303,6 +303,8 @@ static void on_captured(struct instance *inst, const struct proto_captured *capt
 		s->capture_ms = captured->capture_ns / 1000000;
 		s->resident_bytes = captured->resident_pages * PAGE_BYTES;
 		s->file_bytes = captured->file_bytes;
+		/* Less than the host has, by a baseline: it may be restored on other hosts. */
+		memcpy(s->origin.cpu, captured->cpu_features, sizeof(s->origin.cpu));
 		changed.snapshot = *s;
 		p->settings_text = store_settings_text(&changed);
 		enter_stage(p, PUBLISH_INSTALLING);

@@ -296,6 +296,7 @@ static void on_capture(struct control *c, struct message *m)
 	reply.resident_pages = stats.resident_pages;
 	reply.stored_pages = stats.stored_pages;
 	reply.file_bytes = stats.file_bytes;
+	memcpy(reply.cpu_features, c->vm->cpu_features, sizeof(reply.cpu_features));
 	send_message(c, &reply.h, PROTO_CAPTURED, sizeof(reply), NULL, 0, -1);
 }
 
