@@ -113,8 +113,9 @@ says() {
 	[ "$output" = "\"$1\"" ]
 }
 
-snapshot_inode() {
-	stat -c %i "$SNAPD_DIR/state/functions/marked/versions/1/snapshot.qt" 2>/dev/null
+# snapshot_identity - of the file; the number of its inode may be used again
+snapshot_identity() {
+	stat -c '%i %y' "$SNAPD_DIR/state/functions/marked/versions/1/snapshot.qt" 2>/dev/null
 }
 
 @test "a snapshot is made again when the bootstrap has changed, or it was removed to save room" {
@@ -130,7 +131,7 @@ snapshot_inode() {
 	run http POST $FUNCTIONS --data "{\"FunctionName\": \"marked\", \"Handler\": \"app.handler\",
 		\"Timeout\": 60, \"Code\": {\"Directory\": \"$tmp/code\"}, \"Publish\": true}"
 	assert_equal "$(json .Snapshot.Status)" Ready
-	before=$(snapshot_inode)
+	before=$(snapshot_identity)
 
 	# The old one serves until the new one is there: nobody waits for a boot.
 	sed -i '/^API = /i MARK = "new"' "$tmp/runtime/bootstrap.py"
@@ -143,7 +144,7 @@ snapshot_inode() {
 		sleep 0.2
 	done
 	[[ $kind == *-restore ]] || fail "an invocation was started by $kind"
-	[ "$(snapshot_inode)" != "$before" ] || fail "the file is the old one"
+	[ "$(snapshot_identity)" != "$before" ] || fail "the file is the old one"
 	run http GET "$FUNCTIONS/marked/versions"
 	assert_equal "$(json '[.Versions[].Version] | join(",")')" '$LATEST,1'
 	assert_equal "$(json '.Versions[1].Snapshot.Status')" Ready
@@ -159,7 +160,7 @@ snapshot_inode() {
 	start_snapd --shells 1 --keep-warm 0 --runtime-dir "$tmp/runtime"
 	invoke_marked
 	assert_equal "$kind $output" 'cold-boot "new"'
-	wait_until 60 snapshot_inode
+	wait_until 60 snapshot_identity
 	invoke_marked
 	assert_equal "$kind $output" 'cold-restore "new"'
 }

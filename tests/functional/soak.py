@@ -97,6 +97,15 @@ def descriptors():
     return found
 
 
+def steady_descriptors():
+    """The same twice, a second apart: snapd closes a connection a moment after its client did."""
+    found = None
+    while (now := descriptors()) != found:
+        found = now
+        time.sleep(1)
+    return found
+
+
 answers = collections.defaultdict(list)  # instance: counts
 outcomes = collections.Counter()
 
@@ -176,7 +185,7 @@ def publish():
 random.seed(int(os.environ.get("SOAK_SEED", "1")))
 publish()
 wait_for("the beginning", 60, settled)
-before = descriptors()
+before = steady_descriptors()
 finished = threading.Event()
 killer = threading.Thread(target=kill_some, args=(finished,))
 threads = [threading.Thread(target=client, args=(range(i, invocations, clients),))
