@@ -67,7 +67,7 @@ char *const *cpu_baseline_env(const struct vm *vm)
 	if (!baseline_v3)
 		return env;
 	env[0] = bind_now;
-	if (vm->host_kind != PROTO_HOST_PVM)
+	if (vm->baseline_holds)
 		return env;
 	/* OPENSSL_ia32cap(3): vector of leaf 1 left alone, of leaf 7 EBX | ECX << 32 cut. */
 	drop = known_bits(GUEST_CPU_7_EBX) & ~visible_bits(GUEST_CPU_7_EBX, XCR0_BASE);
@@ -206,37 +206,31 @@ static uint64_t xcr0_word(uint64_t xcr0)
 	return baseline_v3 ? word : word | (~xcr0 & XCR0_ALL) << GUEST_CPU_XCR0_ABSENT;
 }
 
-void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS])
+void cpu_features_of_ring3(const uint32_t seen[GUEST_CPU_XCR0], uint64_t xcr0,
+			   uint64_t ret[CPU_WORDS])
 {
 	memset(ret, 0, CPU_WORDS * sizeof(ret[0]));
-	for (uint32_t i = 0; i < cpuid->nent; i++) {
-		struct kvm_cpuid_entry2 e = cpuid->entries[i];
-
-		for (unsigned w = 0; w < GUEST_CPU_XCR0; w++) {
-			const uint32_t *reg = word_of_entry(&e, w);
-
-			if (reg)
-				ret[w] = *reg & visible_bits(w, xcr0);
-		}
-	}
+	for (unsigned w = 0; w < GUEST_CPU_XCR0; w++)
+		ret[w] = seen[w] & visible_bits(w, xcr0);
 	ret[GUEST_CPU_XCR0] = xcr0_word(xcr0);
+}
+
+bool cpu_baseline_holds(const uint32_t seen[GUEST_CPU_XCR0], uint64_t xcr0)
+{
+	for (unsigned w = 0; w < GUEST_CPU_XCR0; w++)
+		if (seen[w] & known_bits(w) & ~visible_bits(w, xcr0))
+			return false;
+	return true;
 }
 
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS])
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[3];
-	} c = {.head.nent = 3};
-	static const uint32_t leaves[] = {1, 7, 0x80000001};
+	uint32_t seen[GUEST_CPU_XCR0], a, b;
 
-	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++) {
-		struct kvm_cpuid_entry2 *e = &c.entries[i];
-
-		e->function = leaves[i];
-		__get_cpuid_count(leaves[i], 0, &e->eax, &e->ebx, &e->ecx, &e->edx);
-	}
-	cpu_features_of_cpuid(&c.head, xcr0, ret);
+	__cpuid(1, a, b, seen[GUEST_CPU_1_ECX], seen[GUEST_CPU_1_EDX]);
+	__cpuid_count(7, 0, a, seen[GUEST_CPU_7_EBX], seen[GUEST_CPU_7_ECX], seen[GUEST_CPU_7_EDX]);
+	__cpuid(0x80000001, a, b, seen[GUEST_CPU_80000001_ECX], seen[GUEST_CPU_80000001_EDX]);
+	cpu_features_of_ring3(seen, xcr0, ret);
 }
 
 void cpu_features_have(uint64_t xcr0, uint64_t ret[CPU_WORDS])

@@ -4,9 +4,10 @@
  *
  * A program looks at CPUID once and keeps what it decided, so a snapshot may only be restored where
  * everything that its guest saw is there. A baseline makes guests see less, so that their snapshots
- * can go to more hosts. Hardware KVM masks CPUID. A PVM host cannot: there a baseline limits what
- * well-known libraries use, by environment variables that a boot must add
- * (cpu_baseline_env()), and the snapshot requires the baseline only.
+ * can go to more hosts. Hardware KVM masks CPUID. A PVM host may not, or not all of it: there a
+ * baseline limits what well-known libraries use, by environment variables that a boot must add
+ * (cpu_baseline_env()), and the snapshot requires the baseline only. So what counts is not what
+ * KVM was told but what ring 3 finds: a probe looks (vm.c).
  *
  * XCR0 is special: the dynamic linker sizes the buffer that it gives to XSAVE by the XCR0 which it
  * finds at its start, and XSAVE writes as much as the XCR0 of the moment asks for. More components
@@ -18,6 +19,7 @@
 #define QUICKTHAW_VMM_CPU_FEATURES_H
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -54,9 +56,16 @@ uint32_t cpu_xsave_offset(unsigned n);
  * baseline does not have.
  */
 void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0);
-/** cpu_features_of_cpuid() - enum guest_cpu_word of a CPUID table, cut to the baseline. */
-void cpu_features_of_cpuid(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS]);
-/** cpu_features_of_host() - the same for this CPU: what ring 3 sees on a PVM host. */
+/**
+ * cpu_features_of_ring3() - what a guest's snapshots require: what it sees, cut to the baseline.
+ * @seen: the words of CPUID as ring 3 finds them
+ * @xcr0: what XGETBV returns there
+ */
+void cpu_features_of_ring3(const uint32_t seen[GUEST_CPU_XCR0], uint64_t xcr0,
+			   uint64_t ret[CPU_WORDS]);
+/** cpu_baseline_holds() - does ring 3 see nothing that the baseline lacks? */
+bool cpu_baseline_holds(const uint32_t seen[GUEST_CPU_XCR0], uint64_t xcr0);
+/** cpu_features_of_host() - cpu_features_of_ring3() of a guest that sees this host's CPUID. */
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS]);
 /** cpu_features_have() - what a snapshot may require here, whatever the baseline is now. */
 void cpu_features_have(uint64_t xcr0, uint64_t ret[CPU_WORDS]);

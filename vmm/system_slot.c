@@ -34,15 +34,34 @@ static const uint8_t code_trampoline[] = {
 	0x07, /* sysretq */
 };
 
-/* What ring 3 sees: XCR0 into rbx, TSC into rdx, and what SYSCALL does to CPL. */
+/*
+ * What ring 3 sees: CPUID's words into r8 to r15, XCR0 into rbx, TSC into rdx, and what SYSCALL
+ * does to CPL. The registers are those that probe_words of vm.c names.
+ */
 static const uint8_t code_probe[] = {
-	0x31, 0xc9,		/* xor %ecx, %ecx */
-	0x0f, 0x01, 0xd0,	/* xgetbv */
-	0x89, 0xc3,		/* mov %eax, %ebx */
-	0x0f, 0x31,		/* rdtsc */
-	0x48, 0xc1, 0xe2, 0x20, /* shl $32, %rdx */
-	0x48, 0x09, 0xc2,	/* or %rax, %rdx */
-	0x0f, 0x05,		/* syscall */
+	0xb8, 1,    0,	  0,	0,    /* mov $1, %eax */
+	0x31, 0xc9,		      /* xor %ecx, %ecx */
+	0x0f, 0xa2,		      /* cpuid */
+	0x41, 0x89, 0xc8,	      /* mov %ecx, %r8d */
+	0x41, 0x89, 0xd1,	      /* mov %edx, %r9d */
+	0xb8, 7,    0,	  0,	0,    /* mov $7, %eax */
+	0x31, 0xc9,		      /* xor %ecx, %ecx */
+	0x0f, 0xa2,		      /* cpuid */
+	0x41, 0x89, 0xda,	      /* mov %ebx, %r10d */
+	0x41, 0x89, 0xcc,	      /* mov %ecx, %r12d */
+	0x41, 0x89, 0xd5,	      /* mov %edx, %r13d */
+	0xb8, 1,    0,	  0,	0x80, /* mov $0x80000001, %eax */
+	0x31, 0xc9,		      /* xor %ecx, %ecx */
+	0x0f, 0xa2,		      /* cpuid */
+	0x41, 0x89, 0xce,	      /* mov %ecx, %r14d */
+	0x41, 0x89, 0xd7,	      /* mov %edx, %r15d */
+	0x31, 0xc9,		      /* xor %ecx, %ecx */
+	0x0f, 0x01, 0xd0,	      /* xgetbv */
+	0x89, 0xc3,		      /* mov %eax, %ebx */
+	0x0f, 0x31,		      /* rdtsc */
+	0x48, 0xc1, 0xe2, 0x20,	      /* shl $32, %rdx */
+	0x48, 0x09, 0xc2,	      /* or %rax, %rdx */
+	0x0f, 0x05,		      /* syscall */
 };
 
 static void build_gdt(const struct guest_mem *m)

@@ -162,7 +162,6 @@ static int set_cpuid(struct vm *vm)
 	cpu_features_mask(cpuid, vm->vcpu.xcr0);
 	if (ioctl(vm->vcpu.fd, KVM_SET_CPUID2, cpuid))
 		return log_and_errno("KVM_SET_CPUID2");
-	cpu_features_of_cpuid(cpuid, vm->vcpu.xcr0, vm->cpu_features);
 	return 0;
 }
 
@@ -228,10 +227,26 @@ static int set_registers(struct vm *vm)
 	return 0;
 }
 
-/*
- * Run the probe: one system call from ring 3. @ret_xcr0: what ring 3 found in XCR0.
- */
-static int run_probe(struct vm *vm, uint64_t *ret_xcr0)
+/** struct probe - what a program found in ring 3. */
+struct probe {
+	uint32_t cpuid[GUEST_CPU_XCR0];
+	uint64_t xcr0;
+};
+
+static void probe_words(const struct kvm_regs *regs, struct probe *ret)
+{
+	ret->cpuid[GUEST_CPU_1_ECX] = (uint32_t)regs->r8;
+	ret->cpuid[GUEST_CPU_1_EDX] = (uint32_t)regs->r9;
+	ret->cpuid[GUEST_CPU_7_EBX] = (uint32_t)regs->r10;
+	ret->cpuid[GUEST_CPU_7_ECX] = (uint32_t)regs->r12;
+	ret->cpuid[GUEST_CPU_7_EDX] = (uint32_t)regs->r13;
+	ret->cpuid[GUEST_CPU_80000001_ECX] = (uint32_t)regs->r14;
+	ret->cpuid[GUEST_CPU_80000001_EDX] = (uint32_t)regs->r15;
+	ret->xcr0 = (uint32_t)regs->rbx;
+}
+
+/* Run the probe: one system call from ring 3. */
+static int run_probe(struct vm *vm, struct probe *ret)
 {
 	struct kvm_run *run = vm->vcpu.run;
 	struct kvm_regs *regs = &run->s.regs.regs;
@@ -253,7 +268,7 @@ static int run_probe(struct vm *vm, uint64_t *ret_xcr0)
 			  run->exit_reason, (unsigned long long)regs->rip);
 		return -EIO;
 	}
-	*ret_xcr0 = (uint32_t)regs->rbx;
+	probe_words(regs, ret);
 	vm->vcpu.in_kernel = run->s.regs.sregs.cs.dpl == 0;
 	vm->host_kind = vm->vcpu.in_kernel ? PROTO_HOST_HARDWARE : PROTO_HOST_PVM;
 	if (regs->rdx < before || regs->rdx > after) {
@@ -263,7 +278,7 @@ static int run_probe(struct vm *vm, uint64_t *ret_xcr0)
 	return 0;
 }
 
-static int vm_make(struct vm *vm, struct steps *steps, uint64_t *ret_xcr0)
+static int vm_make(struct vm *vm, struct steps *steps, struct probe *ret)
 {
 	int err;
 
@@ -285,7 +300,7 @@ static int vm_make(struct vm *vm, struct steps *steps, uint64_t *ret_xcr0)
 	set_tsc(vm);
 	system_slot_build(&vm->mem);
 	step_done(steps, "registers");
-	err = run_probe(vm, ret_xcr0);
+	err = run_probe(vm, ret);
 	step_done(steps, "first-run");
 	return err;
 }
@@ -318,7 +333,8 @@ static void ignore_kick(int sig)
 int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 {
 	struct steps steps = {.last_ns = clock_mono_ns()};
-	uint64_t host_xcr0 = cpu_host_xcr0(), guest_xcr0 = 0;
+	uint64_t host_xcr0 = cpu_host_xcr0();
+	struct probe probe = {0};
 	int err;
 
 	memset(vm, 0, sizeof(*vm));
@@ -333,19 +349,19 @@ int vm_new(struct vm *vm, int kvm_fd, uint64_t ram_bytes)
 	/* KVM's idea of XCR0 decides what it saves; it must be what ring 3 really gets. Without
 	 * VMX or SVM this can only be a PVM host, where that is the host's own. */
 	vm->vcpu.xcr0 = host_xcr0 & (cpu_host_has_virtualization() ? VCPU_XCR0 : VCPU_XCR0_MAX);
-	err = vm_make(vm, &steps, &guest_xcr0);
-	if (!err && (guest_xcr0 & VCPU_XCR0_MAX) != vm->vcpu.xcr0) {
+	err = vm_make(vm, &steps, &probe);
+	if (!err && (probe.xcr0 & VCPU_XCR0_MAX) != vm->vcpu.xcr0) {
 		vm_unmake(vm);
-		vm->vcpu.xcr0 = guest_xcr0 & VCPU_XCR0_MAX;
-		err = vm_make(vm, &steps, &guest_xcr0);
+		vm->vcpu.xcr0 = probe.xcr0 & VCPU_XCR0_MAX;
+		err = vm_make(vm, &steps, &probe);
 	}
 	if (err)
 		goto fail;
 	init_xsave_layout(vm);
 	system_slot_finish(&vm->mem, vm->host_kind);
-	if (vm->host_kind == PROTO_HOST_PVM)
-		cpu_features_of_host(guest_xcr0, vm->cpu_features);
-	cpu_features_have(guest_xcr0, vm->cpu_have);
+	cpu_features_of_ring3(probe.cpuid, probe.xcr0, vm->cpu_features);
+	vm->baseline_holds = cpu_baseline_holds(probe.cpuid, probe.xcr0);
+	cpu_features_have(probe.xcr0, vm->cpu_have);
 	vm->vcpu.run->s.regs.regs = (struct kvm_regs){.rflags = 0x202};
 	vm->vcpu.regs_dirty = true;
 	vm->vcpu.tid = (int)syscall(SYS_gettid);

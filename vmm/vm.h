@@ -56,6 +56,7 @@ struct vm {
 	int kvm_fd;
 	int vm_fd;
 	enum proto_host_kind host_kind;
+	bool baseline_holds; /**< ring 3 sees nothing in CPUID that the baseline lacks */
 	struct guest_mem mem;
 	struct vcpu vcpu;
 	uint64_t tsc_khz; /**< of the guest's TSC; 0: it is not that of the host, do not use it */
