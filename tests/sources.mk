@@ -18,7 +18,7 @@ $(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_in
 $(BUILD)/tests/test_sandbox $(BUILD)/tests/test_sandbox_policy: | $(BUILD)/tests/jail_probe
 # The machine on real KVM.
 UNIT_TESTS += test_vm test_vm_state
-KVM_TESTS := test_sandbox test_vm test_vm_state
+KVM_TESTS := test_sandbox test_vm test_vm_state test_clock
 test_vm_LIBS := vmm common
 test_vm_state_LIBS := vmm common
 UNIT_TESTS += test_clock
