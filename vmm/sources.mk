@@ -25,5 +25,5 @@ include vmm/kernel/sources.mk
 # The jail has an empty root, so the vmm is one static file.
 vmm_MAIN := vmm/main.c
 vmm_LIBS := vmm snapshot common
-vmm_LDLIBS := -lhttp_parser -llz4 -lxxhash -lseccomp
+vmm_LDLIBS := -lhttp_parser -llz4 -lxxhash -lseccomp -luring
 vmm_LDFLAGS := -static-pie

@@ -126,14 +126,13 @@ static inline void driver_set64(struct driver *v, uint64_t low, uint64_t value)
 	driver_write32(v, low + 4, (uint32_t)(value >> 32));
 }
 
-/** driver_setup_queue() - as large as the device offers, at most 64. */
+/** driver_setup_queue() - as large as the device offers. */
 static inline void driver_setup_queue(struct driver *v, unsigned i)
 {
 	struct driver_queue *q = &v->q[i];
 
 	driver_write32(v, VIRTIO_MMIO_QUEUE_SEL, i);
-	*q = (struct driver_queue){
-		.size = (uint16_t)MIN(driver_read32(v, VIRTIO_MMIO_QUEUE_NUM_MAX), 64u)};
+	*q = (struct driver_queue){.size = (uint16_t)driver_read32(v, VIRTIO_MMIO_QUEUE_NUM_MAX)};
 	if (!q->size)
 		return;
 	q->desc = driver_alloc(v, 16ull * q->size, 16);

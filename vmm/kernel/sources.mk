@@ -1,2 +1,3 @@
 # vmm/kernel: the kernel guest. Its users link liburing.
 vmm_SRCS += vmm/kernel/virtio_queue.c vmm/kernel/virtio_mmio.c vmm/kernel/virtio_rng.c
+vmm_SRCS += vmm/kernel/virtio_blk.c vmm/kernel/disk.c
