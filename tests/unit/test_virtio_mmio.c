@@ -145,7 +145,7 @@ static void test_queues_that_are_none(void **state)
 		{0, at, at, at},
 		{3, at, at, at},
 		{65536 + 16, at, at, at},
-		{1 << 31, at, at, at},
+		{1u << 31, at, at, at},
 		{64, at + 8, at, at},
 		{64, at, at + 1, at},
 		{64, at, at, at + 2},
