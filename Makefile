@@ -56,10 +56,10 @@ $(BUILD)/$(1): $$(call objs,$(2)) $(3:%=$(BUILD)/lib/lib%.a)
 	$$(Q)$$(CC) $(if $(SAN),-pie,$(or $(5),-pie)) $$(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(4) -o $$@
 endef
 
-LIBRARIES := common snapshot vmm snapd bench
+LIBRARIES := common snapshot vmm snapd unpacker_parts bench
 $(foreach l,$(LIBRARIES),$(if $($(l)_SRCS),$(eval $(call library,$(l)))))
 # PROGRAMS: names; NAME_MAIN sources, NAME_LIBS archives, NAME_LDLIBS system libraries, NAME_LDFLAGS how to link
-PROGRAMS := vmm snapd snapctl snapshot bench
+PROGRAMS := vmm snapd unpacker snapctl snapshot bench
 PROGRAMS_READY := $(foreach p,$(PROGRAMS),$(if $($(p)_MAIN),$(p)))
 $(foreach p,$(PROGRAMS_READY),$(eval $(call program,bin/$(p),$($(p)_MAIN),$($(p)_LIBS),$($(p)_LDLIBS),$($(p)_LDFLAGS))))
 # UNIT_TESTS: names of tests/unit/NAME.c; NAME_LIBS archives, NAME_LDLIBS system libraries
@@ -180,15 +180,15 @@ DOCDIR ?= $(PREFIX)/share/doc/quickthaw
 
 install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
-	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(BUILD)/bin/vmm $(DESTDIR)$(PREFIX)/libexec/quickthaw
+	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
 	install -m 644 $(wildcard guest/*.py) $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
 	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/quickthaw.service
 	install -m 644 packaging/completion/quickthaw $(DESTDIR)$(COMPLETIONDIR)/quickthaw
-	for program in $(PROGRAMS_READY); do ln -sf quickthaw $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
+	for program in $(filter-out unpacker,$(PROGRAMS_READY)); do ln -sf quickthaw $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(DOCDIR)
 	install -m 644 $(wildcard examples/*.*) $(DESTDIR)$(DOCDIR)/examples
 	cp -r $(patsubst %/,%,$(wildcard examples/*/)) $(DESTDIR)$(DOCDIR)/examples

@@ -179,6 +179,8 @@ bool sandbox_oom_killed(const struct sandbox_child *child);
 enum sandbox_stage {
 	/** A vmm whose VM exists: run it, serve files read-only, talk to snapd, write a capture. */
 	SANDBOX_STAGE_GUEST,
+	/** An unpacker that has started: read one archive, make files below one directory. */
+	SANDBOX_STAGE_UNPACK,
 	SANDBOX_STAGE_COUNT
 };
 
@@ -201,5 +203,30 @@ int sandbox_seccomp_export(enum sandbox_stage stage, int *ret_fd);
  * sandbox_seccomp_enter(). Return: 0 or -errno (logged).
  */
 int sandbox_seccomp_load(int fd);
+
+enum { SANDBOX_CONFINE_FDS_MAX = 4 };
+
+/**
+ * struct sandbox_confinement - what a program that jails itself goes on with.
+ * @fds: directories become views without a way up; other descriptors stay as they are
+ * @read_all: it may read what its user could not, as root does
+ */
+struct sandbox_confinement {
+	enum sandbox_stage stage;
+	struct {
+		int fd;
+		bool read_only;
+	} fds[SANDBOX_CONFINE_FDS_MAX];
+	int fd_count;
+	bool read_all;
+};
+
+/**
+ * sandbox_confine() - the calling program jails itself: network, ipc, uts and mount namespaces of
+ * its own, an empty root, no capability, the stage's system calls only. Its user stays. For a
+ * process of one thread that has opened and linked all that it needs; rlimits are its own affair.
+ * Return: 0 or -errno (logged); on error it must end.
+ */
+int sandbox_confine(const struct sandbox_confinement *c);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sandbox_rules.c - the system calls a jailed vmm may make, and why
+ * sandbox_rules.c - the system calls a jailed vmm or unpacker may make, and why
  *
  * What is not listed kills the process with a log line that names the call. To add one, add a line
  * with its reason beside its kin; narrow it with one or two argument checks where the kernel's
@@ -214,8 +214,55 @@ static const struct sandbox_rule guest_rules[] = {
 	{0},
 };
 
+static const struct sandbox_rule unpack_rules[] = {
+	/* ---- the archive, and where it goes: views of directories without a way up ---- */
+	{SYS(read), WHY("a layer; the archive is mapped or read")},
+	{SYS(pread64), WHY("the same")},
+	{SYS(lseek), WHY("its size; the second pass over a layer")},
+	{SYS(openat2), WHY("everything in the tree and the image, confined by RESOLVE_BENEATH")},
+	{SYS(openat), WHY("a new file; directories of a walk")},
+	{SYS(close), WHY("each of them")},
+	{SYS(write), WHY("the files' content, log lines, the result")},
+	{SYS(writev), WHY("the same; what libc may call")},
+	{SYS(ftruncate), WHY("a zip file in the making")},
+	{SYS(mkdirat), WHY("directories of the archive")},
+	{SYS(symlinkat), WHY("symbolic links of the archive")},
+	{SYS(linkat), WHY("hard links of the archive")},
+	{SYS(unlinkat), WHY("what a layer takes away")},
+	{SYS(fchmod), WHY("whatever the umask is")},
+	{SYS(fstat), WHY("what a descriptor is")},
+	{SYS(newfstatat), WHY("what a name is")},
+	{SYS(statx), WHY("the same; what libc may call")},
+	{SYS(getdents64), WHY("the walk over the tree")},
+	{SYS(readlinkat), WHY("where a link leads")},
+	{SYS(fcntl), .args = {ARG(2, F_GETFL)}, WHY("fdopendir() checks what it gets")},
+	{SYS(fcntl), .args = {ARG(2, F_SETFD)}, WHY("the same: close-on-exec")},
+
+	/* ---- memory: never code ---- */
+	{SYS(mmap), .args = {ARG_CLEAR(3, PROT_EXEC)}, WHY("heap")},
+	{SYS(mprotect), .args = {ARG_CLEAR(3, PROT_EXEC)}, WHY("heap")},
+	{SYS(munmap), WHY("heap")},
+	{SYS(mremap), WHY("heap: realloc of large blocks")},
+	{SYS(madvise), WHY("heap")},
+	{SYS(brk), WHY("heap")},
+
+	/* ---- the process itself ---- */
+	{SYS(futex), WHY("locks of libc")},
+	{SYS(clock_gettime), WHY("what the vDSO does not serve; log lines")},
+	{SYS(getrandom), WHY("seeds of hash tables")},
+	{SYS(getpid), WHY("abort(), log lines")},
+	{SYS(gettid), WHY("abort()")},
+	{SYS(tgkill), WHY("abort()")},
+	{SYS(rt_sigprocmask), WHY("abort()")},
+	{SYS(rt_sigreturn), WHY("return from a signal handler")},
+	{SYS(restart_syscall), WHY("the kernel goes on with an interrupted wait")},
+	{SYS(exit_group), WHY("end")},
+	{0},
+};
+
 static const struct sandbox_rule *const stage_rules[] = {
 	[SANDBOX_STAGE_GUEST] = guest_rules,
+	[SANDBOX_STAGE_UNPACK] = unpack_rules,
 };
 static_assert(ARRAY_SIZE(stage_rules) == SANDBOX_STAGE_COUNT, "rules for each stage");
 

@@ -21,8 +21,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "snapd/base64.h"
-#include "snapd/code_oci.h"
-#include "snapd/code_zip.h"
+#include "snapd/code_unpacker.h"
 #include "snapd/tree.h"
 
 enum { IO_BYTES = 64 << 10, INFO_BYTES_MAX = 4096 };
@@ -206,13 +205,15 @@ static int fill_from_directory(int tree, struct code_source *s, struct code_info
 static int fill_from_image(int tree, struct code_source *s, struct code_info *info,
 			   struct code_error *e)
 {
-	struct unpack u;
+	CLEANUP_FD int from = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct unpacker_result result;
 	int ret;
 
-	unpack_begin(&u, tree, CODE_BYTES_MAX);
-	ret = code_oci_unpack(s->path, &u);
+	if (from < 0)
+		return say(e, -errno, "%.400s: %s", s->path, strerror(errno));
+	ret = code_unpacker_run(UNPACKER_JOB_OCI, from, tree, &result);
 	if (ret)
-		return say(e, ret, "%.400s: %s", s->path, u.error);
+		return say(e, ret, "%.400s: %s", s->path, result.error);
 	ret = code_tree_info(tree, info);
 	return ret ? say(e, ret, "%.400s: %s", s->path, strerror(-ret)) : 0;
 }
@@ -229,26 +230,40 @@ static int decode_zip(struct code_source *s, struct code_error *e)
 	return ret ? say(e, ret, "ZipFile: %s", strerror(-ret)) : 0;
 }
 
+/** The zip in a memfd that nobody changes any more. */
+static int seal_zip(const struct code_source *s)
+{
+	CLEANUP_FD int fd = memfd_create("quickthaw-zip", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int ret = fd < 0 ? -errno : write_full(fd, s->zip, s->zip_bytes);
+
+	if (!ret && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+		ret = -errno;
+	return ret ? ret : steal_fd(&fd);
+}
+
 static int fill_from_zip(int package, int tree, struct code_source *s, struct code_info *info,
 			 struct code_error *e)
 {
+	CLEANUP_FD int from = -1;
+	struct unpacker_result result;
 	struct sha256_ctx sha;
-	struct unpack u;
 	int ret = decode_zip(s, e);
 
 	if (ret)
 		return ret;
 	if (s->zip_bytes > CODE_ZIP_MAX)
 		return say(e, -EFBIG, "ZipFile: larger than 50 MiB");
-	unpack_begin(&u, tree, CODE_BYTES_MAX);
-	ret = code_zip_unpack(s->zip, s->zip_bytes, &u);
+	from = seal_zip(s);
+	if (from < 0)
+		return say(e, from, "ZipFile: %s", strerror(-from));
+	ret = code_unpacker_run(UNPACKER_JOB_ZIP, from, tree, &result);
 	if (ret)
-		return say(e, ret, "%s", u.error);
+		return say(e, ret, "%s", result.error);
 	sha256_init(&sha);
 	sha256_update(&sha, s->zip_bytes, (const uint8_t *)s->zip);
 	sha256_text(&sha, info->sha256);
 	info->bytes = s->zip_bytes;
-	info->unpacked_bytes = u.bytes;
+	info->unpacked_bytes = result.bytes;
 	ret = write_file_atomic(package, "code.zip", s->zip, s->zip_bytes, 0600);
 	return ret ? say(e, ret, "code.zip: %s", strerror(-ret)) : 0;
 }
@@ -338,6 +353,7 @@ int code_zip_open(int package_fd)
 	CLEANUP_FD int zip = openat(package_fd, "code.zip", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	CLEANUP_FD int memfd = memfd_create("quickthaw-code", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	CLEANUP_FD int tree = -1;
+	struct unpacker_result result;
 	int ret;
 
 	if (memfd < 0)
@@ -346,7 +362,8 @@ int code_zip_open(int package_fd)
 		ret = copy_zip(zip, memfd);
 	} else {
 		tree = openat(package_fd, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		ret = tree < 0 ? -errno : code_zip_write(tree, memfd);
+		ret = tree < 0 ? -errno
+			       : code_unpacker_run(UNPACKER_JOB_PACK, tree, memfd, &result);
 	}
 	if (!ret && fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
 		ret = -errno;

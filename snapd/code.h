@@ -8,7 +8,8 @@
  *          /code.zip   as it was uploaded; not there when it came from elsewhere
  *          /info.json  {"CodeSha256": ..., "CodeSize": ..., "UnpackedSize": ...}
  *
- * All functions but code_source_free() and code_error_type() block: for the worker.
+ * Archives are unpacked and made by a process of their own (code_unpacker.h). All functions but
+ * code_source_free() and code_error_type() block: for the worker.
  */
 #ifndef QUICKTHAW_SNAPD_CODE_H
 #define QUICKTHAW_SNAPD_CODE_H
@@ -17,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "snapd/unpack.h"
+#include "include/unpacker_abi.h"
 
 #define CODE_BYTES_MAX (250ull << 20) /* unpacked, as Lambda has it */
 #define CODE_ZIP_MAX   (50ull << 20)  /* of a zip by value */

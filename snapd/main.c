@@ -21,6 +21,7 @@
 #include "common/version.h"
 #include "snapd/api.h"
 #include "snapd/budget.h"
+#include "snapd/code_unpacker.h"
 #include "snapd/event_loop.h"
 #include "snapd/event_queue.h"
 #include "snapd/fd_store.h"
@@ -254,6 +255,9 @@ static void open_files(const struct options *o, struct resources *res)
 	res->vmm_fd = open(o->vmm, O_PATH | O_CLOEXEC);
 	if (res->vmm_fd < 0)
 		die("%s: %m: it runs the virtual machines: say where it is with --vmm", o->vmm);
+	ret = code_unpacker_init(o->unpacker);
+	if (ret)
+		die("%s: %s: it reads uploaded code", o->unpacker, strerror(-ret));
 	snprintf(path, sizeof(path), "%s/bootstrap.py", o->runtime_dir);
 	if (access(path, R_OK))
 		die("%s: %m: it starts functions: say where it is with --runtime-dir", path);

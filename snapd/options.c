@@ -541,10 +541,15 @@ void options_parse(struct options *o, int argc, char **argv)
 	parse_line(o, argc, argv, false);
 	if (!*o->vmm)
 		find_beside(o->vmm, "vmm", "../libexec/quickthaw/vmm", "");
+	find_beside(o->unpacker, "unpacker", "../libexec/quickthaw/unpacker", "");
 	if (!*o->runtime_dir)
 		find_beside(o->runtime_dir, "../share/quickthaw", "../../guest", "/bootstrap.py");
 	if (!*o->vmm)
 		die("vmm: not found beside snapd: say where it is with --vmm PATH");
+	if (!*o->unpacker)
+		die("unpacker: not found beside snapd: it belongs where the vmm program is; "
+		    "install "
+		    "it again");
 	if (!*o->runtime_dir)
 		die("bootstrap.py: not found: say in which directory it is with --runtime-dir DIR");
 }

@@ -30,6 +30,7 @@ struct options {
 	unsigned client_timeout_s, client_rate_kib;
 	bool take_over;
 	char vmm[PATH_MAX];
+	char unpacker[PATH_MAX]; /**< beside the vmm; no option */
 	char runtime_dir[PATH_MAX];
 	const char *cpu_baseline; /**< what the vmm calls it */
 	unsigned shells;

@@ -18,8 +18,7 @@ snapd_MAIN := snapd/main.c
 snapd_LIBS := snapd snapshot common
 snapd_LDLIBS := -lmicrohttpd -lnettle -luring -ljansson -lsqlite3 $(snapshot_lib_LDLIBS) $(sandbox_LDLIBS)
 # How code gets in.
-snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store.c snapd/origin.c snapd/recapture.c snapd/retention.c snapd/code.c snapd/code_oci.c snapd/code_zip.c snapd/unpack.c
-snapd_LDLIBS += -lzip -larchive
+snapd_SRCS += snapd/api_code.c snapd/api_layer.c snapd/layer.c snapd/layer_store.c snapd/origin.c snapd/recapture.c snapd/retention.c snapd/code.c snapd/code_unpacker.c
 # The front door: who may speak over TCP.
 snapd_SRCS += snapd/access_keys.c snapd/front.c snapd/http_auth.c snapd/http_limits.c snapd/http_listener.c snapd/sigv4.c
 # Responses that are streamed.
@@ -30,6 +29,13 @@ snapd_LDLIBS += -lz
 # The queue of asynchronous invocations.
 snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c snapd/event_flight.c snapd/event_heap.c \
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c
+
+# unpacker: archives, in a jail
+unpacker_parts_SRCS := snapd/unpacker/oci.c snapd/unpacker/unpack.c snapd/unpacker/zip.c
+unpacker_parts_LDLIBS := -lzip -larchive -ljansson -lnettle
+unpacker_MAIN := snapd/unpacker/main.c
+unpacker_LIBS := unpacker_parts snapd common
+unpacker_LDLIBS := $(unpacker_parts_LDLIBS) $(sandbox_LDLIBS)
 
 # snapctl: one file per subcommand
 snapctl_MAIN := snapd/snapctl/main.c snapd/snapctl/deploy.c snapd/snapctl/publish.c \

@@ -9,12 +9,13 @@ test_sandbox_LDLIBS := $(sandbox_LDLIBS)
 test_sandbox_policy_LIBS := common
 test_sandbox_policy_LDLIBS := $(sandbox_LDLIBS)
 jail_probe_SRCS := tests/unit/jail_probe.c common/log.c common/io.c common/sandbox_rules.c \
-	common/sandbox_seccomp.c common/sandbox_filter.c
+	common/sandbox_seccomp.c common/sandbox_filter.c common/sandbox_confine.c common/sandbox_root.c
 $(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_internal.h \
 		$(BUILD)/common/syscall_names.inc
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fPIE -static-pie $(WARN) $(WERROR) $(jail_probe_SRCS) -lseccomp -o $@
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g -fPIE -static-pie $(WARN) $(WERROR) $(jail_probe_SRCS) -lseccomp -lcap-ng \
+		-Wl,--no-warnings -o $@
 $(BUILD)/tests/test_sandbox $(BUILD)/tests/test_sandbox_policy: | $(BUILD)/tests/jail_probe
 # The machine on real KVM.
 UNIT_TESTS += test_vm test_vm_state
@@ -96,18 +97,19 @@ test_event_destination_LDLIBS := $(snapd_LDLIBS)
 # Without a guest, the test says how attempts end.
 test_event_queue_LIBS := snapd snapshot common
 test_event_queue_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
-fuzz_code_zip_LIBS := snapd snapshot common
-fuzz_code_zip_LDLIBS := $(snapd_LDLIBS)
+fuzz_code_zip_LIBS := unpacker_parts snapd snapshot common
+fuzz_code_zip_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 # How code gets in: hostile archives and images.
 UNIT_TESTS += test_code test_code_oci test_code_layer test_code_retention
+$(BUILD)/tests/test_code $(BUILD)/tests/test_code_oci $(BUILD)/tests/test_code_layer: | $(BUILD)/bin/unpacker
 test_code_LIBS := snapd snapshot common
-test_code_LDLIBS := $(snapd_LDLIBS)
+test_code_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 test_code_oci_LIBS := snapd snapshot common
-test_code_oci_LDLIBS := $(snapd_LDLIBS)
+test_code_oci_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 test_code_layer_LIBS := snapd snapshot common
 test_code_retention_LIBS := snapd snapshot common
 test_code_retention_LDLIBS := $(snapd_LDLIBS)
-test_code_layer_LDLIBS := $(snapd_LDLIBS)
+test_code_layer_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 # The harness: percentiles, rows, comparing, the tracer's names of pages.
 UNIT_TESTS += test_bench test_bench_load
 test_bench_load_LIBS := bench common

@@ -39,7 +39,7 @@ offers() {
 	local version program
 	version=$(cat "$ROOT/VERSION")
 	assert_equal "$(dpkg-deb -f "$DEB" Version)" "$version"
-	for program in snapd snapctl snapshot bench ../libexec/quickthaw/vmm; do
+	for program in snapd snapctl snapshot bench ../libexec/quickthaw/{vmm,unpacker}; do
 		run "$TREE/usr/bin/$program" --version
 		assert_success
 		assert_equal "$output" "$(basename "$program") (Quickthaw) $version"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_code_zip.c - any bytes are a zip file or none, and nothing is made outside of its tree
+ * fuzz_zip.c - any bytes are a zip file or none, and nothing is made outside of its tree
  *
  * The tree is beside a directory that has to stay empty. What unpacks has to keep the promises of
  * unpack.h: files and directories that everybody can read, links that stay inside.
@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "snapd/code_zip.h"
 #include "snapd/tree.h"
+#include "snapd/unpacker/zip.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	tree = open_dir(topfd, "tree");
 	beside = open_dir(topfd, "beside");
 	unpack_begin(&u, tree, BYTES_MAX);
-	ret = code_zip_unpack(data, n, &u);
+	ret = zip_unpack(data, n, &u);
 	found.unpacked = !ret;
 	PROMISE(ret ? u.error[0] : !u.error[0]);
 	PROMISE(!tree_walk(tree, check_entry, &found));

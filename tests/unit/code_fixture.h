@@ -27,7 +27,9 @@
 
 #include "common/io.h"
 #include "snapd/code.h"
+#include "snapd/code_unpacker.h"
 #include "snapd/tree.h"
+#include "tests/unit/skip.h"
 
 /** struct fixture - a directory of the test's own: out/ is where things are unpacked. */
 struct fixture {
@@ -35,10 +37,23 @@ struct fixture {
 	int dirfd;
 };
 
+/** The unpacker that was built with this test. */
+static inline void find_unpacker(void)
+{
+	char path[PATH_MAX + 32];
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	strcpy(strrchr(path, '/'), "/../bin/unpacker");
+	assert_int_equal(code_unpacker_init(path), 0);
+}
+
 static inline int fixture_setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
+	find_unpacker();
 	assert_non_null(f);
 	strcpy(f->dir, "/tmp/qt-code-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));

@@ -539,10 +539,41 @@ static int check_deny(const char *arg)
 	return 2;
 }
 
+/** @arg: a directory. What it may do afterwards works, then one call that is not on the list. */
+static int check_confine(const char *arg)
+{
+	int dirfd = open(arg, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	struct stat top, above;
+
+	if (dirfd < 0 || sandbox_confine(&(struct sandbox_confinement){
+				 .stage = SANDBOX_STAGE_UNPACK,
+				 .fds = {{dirfd, false}},
+				 .fd_count = 1,
+			 }))
+		return 2;
+	if (openat(AT_FDCWD, "/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0)
+		return breach("the host's files are there");
+	if (openat(dirfd, "../other", O_RDONLY | O_CLOEXEC) >= 0)
+		return breach("the directory has a way up");
+	if (fstatat(dirfd, ".", &top, 0) || fstatat(dirfd, "..", &above, 0) ||
+	    top.st_ino != above.st_ino)
+		return breach("the directory's .. is not itself");
+	fd = openat(dirfd, "closed", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		return breach("it reads what its user may not");
+	fd = openat(dirfd, "made", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, "x", 1) != 1)
+		return breach("it cannot make a file");
+	dprintf(STDERR_FILENO, "confined\n");
+	socket(AF_UNIX, SOCK_STREAM, 0);
+	return breach("socket came back");
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(const char *arg);
 } checks[] = {
+	{"confine", check_confine},
 	{"user", check_user},
 	{"capabilities", check_capabilities},
 	{"no_new_privs", check_no_new_privs},

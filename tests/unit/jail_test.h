@@ -23,6 +23,7 @@
 
 #include "common/io.h"
 #include "common/sandbox.h"
+#include "tests/unit/skip.h"
 
 enum { OUTPUT_BYTES = 4096 };
 
@@ -125,13 +126,6 @@ static inline void assert_exit(int status, int code, const char *output)
 {
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != code)
 		fail_msg("status %x instead of exit %d: %s", (unsigned)status, code, output);
-}
-
-/* Making jails needs root: the TAP of a test program that was skipped whole. */
-static inline int skip_without_root(const char *program)
-{
-	printf("1..1\nok 1 - %s # SKIP making jails needs root\n", program);
-	return 0;
 }
 
 #endif

@@ -3,7 +3,7 @@
  */
 #include "tests/unit/code_fixture.h"
 
-#include "snapd/code_zip.h"
+#include "snapd/unpacker/zip.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -412,6 +412,54 @@ static void test_merge(void **state)
 	close(to);
 }
 
+/* ---- an unpacker that a zip has taken over --------------------------------------------------- */
+
+static void run_lying(const struct fixture *f, const char *script, struct unpacker_result *ret)
+{
+	char path[128], text[512];
+	int err, n = snprintf(text, sizeof(text), "#!/bin/bash\n%s\n", script);
+
+	snprintf(path, sizeof(path), "%s/liar", f->dir);
+	put_file(f, "liar", text, (size_t)n);
+	assert_int_equal(fchmodat(f->dirfd, "liar", 0755, 0), 0);
+	assert_int_equal(code_unpacker_init(path), 0);
+	err = code_unpacker_run(UNPACKER_JOB_ZIP, f->dirfd, f->dirfd, ret);
+	assert_int_equal(err, ret->err);
+	assert_int_equal(unlinkat(f->dirfd, "liar", 0), 0);
+}
+
+static void test_unpacker_lies(void **state)
+{
+	static const char *const scripts[] = {
+		"exit 0",
+		"printf short >&5",
+		"head -c 416 /dev/zero | tr '\\0' x >&5", /* no end, a foreign error */
+		"printf '\\1\\0\\0\\0' >&5; head -c 412 /dev/zero >&5",		/* above 0 */
+		"printf '\\373\\377\\377\\377' >&5; head -c 412 /dev/zero >&5", /* without a text */
+		"head -c 16 /dev/zero >&5; printf text >&5; head -c 396 /dev/zero >&5",
+		"kill -SEGV $$",
+	};
+	const struct fixture *f = *state;
+	struct unpacker_result r;
+
+	for (size_t i = 0; i < COUNT(scripts); i++) {
+		run_lying(f, scripts[i], &r);
+		assert_int_equal(r.err, -EIO);
+		assert_non_null(strstr(r.error, "without a word"));
+		assert_int_equal(r.bytes, 0);
+	}
+	/* What it says goes into JSON and logs. */
+	run_lying(f,
+		  "printf '\\352\\377\\377\\377' >&5; head -c 12 /dev/zero >&5;"
+		  "printf 'a\\nb' >&5; head -c 397 /dev/zero >&5",
+		  &r);
+	assert_int_equal(r.err, -EINVAL);
+	assert_string_equal(r.error, "a?b");
+	assert_int_equal(code_unpacker_init("/nowhere/unpacker"), -ENOENT);
+	assert_int_equal(code_unpacker_run(UNPACKER_JOB_ZIP, f->dirfd, f->dirfd, &r), -ENOENT);
+	assert_non_null(strstr(r.error, "cannot be started"));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -420,8 +468,11 @@ int main(void)
 		TEST(test_zip_links), TEST(test_zip_twice),	 TEST(test_zip_encrypted),
 		TEST(test_zip_bomb),  TEST(test_zip_many),	 TEST(test_zip_damaged),
 		TEST(test_zip_write), TEST(test_directory_hash), TEST(test_adopt),
-		TEST(test_merge),
+		TEST(test_merge),     TEST(test_unpacker_lies),
 	};
+
+	if (geteuid())
+		return skip_without_root("test_code");
 
 	return cmocka_run_group_tests_name("code", tests, NULL, NULL);
 }

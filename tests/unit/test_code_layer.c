@@ -239,5 +239,7 @@ int main(void)
 		TEST(test_function),
 	};
 
+	if (geteuid())
+		return skip_without_root("test_code_layer");
 	return cmocka_run_group_tests_name("code_layer", tests, NULL, NULL);
 }

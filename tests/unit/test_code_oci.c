@@ -208,5 +208,7 @@ int main(void)
 		TEST(test_hostile_layers), TEST(test_hostile_layout),
 	};
 
+	if (geteuid())
+		return skip_without_root("test_code_oci");
 	return cmocka_run_group_tests_name("code_oci", tests, NULL, NULL);
 }

@@ -245,6 +245,35 @@ static void test_seccomp_load_refuses(void **state)
 	assert_int_equal(sandbox_seccomp_load(-1), -EBADF);
 }
 
+/* A program that jails itself: an unpacker. */
+static void test_confine(void **state)
+{
+	char top[] = "/tmp/qt-confine-XXXXXX", path[64], output[OUTPUT_BYTES];
+	int status, fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	snprintf(path, sizeof(path), "%s/other", top);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/tree", top);
+	assert_int_equal(mkdir(path, 0755), 0);
+	snprintf(path, sizeof(path), "%s/tree/closed", top);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(fchown(fd, 1, 1), 0);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/tree", top);
+	status = run_free("confine", path, output);
+	assert_non_null(strstr(output, "confined"));
+	assert_non_null(strstr(output, "system call socket ("));
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+		fail_msg("status %x: %s", (unsigned)status, output);
+	snprintf(path, sizeof(path), "%s/tree/made", top);
+	assert_int_equal(unlink(path), 0);
+	snprintf(path, sizeof(path), "rm -r %s", top);
+	assert_int_equal(system(path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_seccomp_denies_other_abi),
 		cmocka_unit_test(test_seccomp_allows),
 		cmocka_unit_test(test_seccomp_load_refuses),
+		cmocka_unit_test(test_confine),
 	};
 
 	if (geteuid())

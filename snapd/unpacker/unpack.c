@@ -8,7 +8,7 @@
  *  2. A file is made with O_EXCL: no entry writes into what another has made.
  *  3. Bytes are counted as they are written, whatever sizes the archive claims.
  */
-#include "snapd/unpack.h"
+#include "snapd/unpacker/unpack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -234,14 +234,17 @@ int unpack_symlink(struct unpack *u, const char *name, const char *target)
 
 int unpack_hardlink(struct unpack *u, const char *name, const char *target)
 {
-	CLEANUP_FD int from = open_plain(u->dirfd, target, O_PATH | O_NOFOLLOW);
-	const char *last;
+	char from_parent[UNPACK_PATH_MAX + 1];
+	const char *slash = strrchr(target, '/'), *from_last = slash ? slash + 1 : target, *last;
+	CLEANUP_FD int from = -1;
 	CLEANUP_FD int parent = -1;
-	char path[64];
 	struct stat st;
 	int ret;
 
-	if (from < 0 || fstat(from, &st) || !S_ISREG(st.st_mode))
+	snprintf(from_parent, sizeof(from_parent), "%.*s", slash ? (int)(slash - target) : 0,
+		 target);
+	from = open_plain(u->dirfd, from_parent, O_PATH | O_DIRECTORY);
+	if (from < 0 || fstatat(from, from_last, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
 		return unpack_refuse(u, -EINVAL, name, "a link to a file that is not there");
 	parent = open_parent(u, name, &last);
 	ret = parent < 0 ? parent : count_entry(u, name);
@@ -249,8 +252,7 @@ int unpack_hardlink(struct unpack *u, const char *name, const char *target)
 		ret = count_bytes(u, (uint64_t)st.st_size);
 	if (ret)
 		return ret;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", from);
-	return linkat(AT_FDCWD, path, parent, last, AT_SYMLINK_FOLLOW) ? made_twice(u, name) : 0;
+	return linkat(from, from_last, parent, last, 0) ? made_twice(u, name) : 0;
 }
 
 int unpack_remove(struct unpack *u, const char *name)

@@ -10,18 +10,19 @@
  *   -EFBIG    it holds more than the limits allow
  *   others    the host is
  */
-#ifndef QUICKTHAW_SNAPD_UNPACK_H
-#define QUICKTHAW_SNAPD_UNPACK_H
+#ifndef QUICKTHAW_UNPACKER_UNPACK_H
+#define QUICKTHAW_UNPACKER_UNPACK_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "include/unpacker_abi.h"
+
 enum {
 	UNPACK_ENTRIES_MAX = 100000, /**< files, directories and links, named or implied */
 	UNPACK_PATH_MAX = 1023,
 	UNPACK_DEPTH_MAX = 60, /**< less than what tree.h copies and removes */
-	UNPACK_ERROR_MAX = 400,
 };
 
 /**

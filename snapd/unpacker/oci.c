@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * code_oci.c - code from an OCI image layout on this host
+ * oci.c - code from an OCI image layout on this host
  *
  * Layers are applied in order, each in two passes: its whiteouts first, then what it brings. A
  * whiteout is about the layers below only, wherever in its layer it stands. Entries outside of the
  * code's directory are read past.
  */
-#include "snapd/code_oci.h"
+#include "snapd/unpacker/oci.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -468,16 +468,12 @@ static int apply_layers(struct image *image, const json_t *manifest)
 	return unpack_end(image->u);
 }
 
-static int open_layout(struct image *image, const char *path)
+static int check_layout(struct image *image)
 {
-	CLEANUP_FD int fd = -1;
+	CLEANUP_FD int fd = open_file(image, "oci-layout");
 	json_t *layout = NULL;
 	int ret;
 
-	image->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (image->dirfd < 0)
-		return unpack_refuse(image->u, -errno, NULL, "%s", strerror(errno));
-	fd = open_file(image, "oci-layout");
 	if (fd < 0)
 		return fd;
 	ret = load_json(image, fd, "oci-layout", &layout);
@@ -487,11 +483,11 @@ static int open_layout(struct image *image, const char *path)
 	return ret;
 }
 
-int code_oci_unpack(const char *path, struct unpack *u)
+int oci_unpack(int dirfd, struct unpack *u)
 {
-	struct image image = {.dirfd = -1, .u = u, .bytes_left = IMAGE_BYTES_MAX};
+	struct image image = {.dirfd = dirfd, .u = u, .bytes_left = IMAGE_BYTES_MAX};
 	json_t *index = NULL, *manifest = NULL;
-	int ret = open_layout(&image, path), fd = -1;
+	int ret = check_layout(&image), fd = -1;
 
 	if (!ret) {
 		fd = open_file(&image, "index.json");
@@ -503,6 +499,5 @@ int code_oci_unpack(const char *path, struct unpack *u)
 	if (!ret)
 		ret = apply_layers(&image, manifest);
 	json_decref(manifest);
-	cleanup_fd(&image.dirfd);
 	return ret;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * code_zip.c - code as a zip file: unpack one, make one
+ * zip.c - code as a zip file: unpack one, make one
  *
  * Reading is libzip's, which goes by the central directory; writing is libarchive's, which streams.
  */
-#include "snapd/code_zip.h"
+#include "snapd/unpacker/zip.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -145,7 +145,7 @@ static int unpack_entry(zip_t *zip, zip_uint64_t index, struct unpack *u)
 	return unpack_content(zip, index, u, name, mode);
 }
 
-int code_zip_unpack(const void *data, size_t zip_bytes, struct unpack *u)
+int zip_unpack(const void *data, size_t zip_bytes, struct unpack *u)
 {
 	__attribute__((cleanup(cleanup_zip))) zip_t *zip = NULL;
 	zip_int64_t count;
@@ -226,7 +226,7 @@ static int write_entry(const struct tree_entry *e, void *arg)
 	return S_ISREG(mode) ? write_content(a, e->dirfd, e->name) : 0;
 }
 
-int code_zip_write(int dirfd, int fd)
+int zip_pack(int dirfd, int fd)
 {
 	__attribute__((cleanup(cleanup_writer))) struct archive *a = archive_write_new();
 	int ret;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * code_oci.h - code from an OCI image layout on this host. Blocks: for the worker.
+ * oci.h - code from an OCI image layout on this host. Blocks.
  *
  * Taken is what the image has below its WorkingDir, or below /var/task where it says none (or /).
  * The rest of the image, its base included, is not: functions run on the host's runtime.
@@ -10,17 +10,17 @@
  * OCI's and Docker's media types; whiteouts, opaque ones too; digests by sha256, which are checked.
  * Source: github.com/opencontainers/image-spec, image-layout.md and layer.md
  */
-#ifndef QUICKTHAW_SNAPD_CODE_OCI_H
-#define QUICKTHAW_SNAPD_CODE_OCI_H
+#ifndef QUICKTHAW_UNPACKER_OCI_H
+#define QUICKTHAW_UNPACKER_OCI_H
 
-#include "snapd/unpack.h"
+#include "snapd/unpacker/unpack.h"
 
 /**
- * code_oci_unpack() - the code in an image into the tree that @u makes.
- * @path: of the directory with oci-layout, index.json and blobs
- * Return: 0 or -errno with @u->error filled: -EINVAL: what is wrong with the image; -ENOENT and
- * other errors: of @path.
+ * oci_unpack() - the code in an image into the tree that @u makes.
+ * @dirfd: the directory with oci-layout, index.json and blobs; stays the caller's
+ * Return: 0 or -errno with @u->error filled: -EINVAL: what is wrong with the image; other errors
+ * are the host's.
  */
-int code_oci_unpack(const char *path, struct unpack *u);
+int oci_unpack(int dirfd, struct unpack *u);
 
 #endif
