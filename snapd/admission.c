@@ -8,7 +8,7 @@
 #include "common/clock.h"
 #include "common/util.h"
 
-enum { BURST_STARTS = 12, BURST_MIN_MS = 200, PATIENCE_MIN_MS = 1, CALM_BURSTS = 10 };
+enum { BURST_STARTS = 8, BURST_MIN_MS = 100, CALM_BURSTS = 10 };
 
 const char *const admission_reasons[] = {
 	[ADMISSION_GRANTED] = "",
@@ -19,14 +19,15 @@ const char *const admission_reasons[] = {
 };
 static_assert(ARRAY_SIZE(admission_reasons) == ADMISSION_COUNT, "a reason for each");
 
-static uint64_t expected_wait_ns(const struct admission_view *v)
+/** Until a newcomer has its answer. */
+static uint64_t expected_ns(const struct admission_view *v)
 {
-	return (v->function_waiting + 1ull) * v->start_gap_ns;
+	return (v->function + 1ull) * v->answer_gap_ns;
 }
 
-static uint64_t patience_ns(const struct admission_view *v)
+static bool is_too_late(const struct admission_view *v)
 {
-	return MAX(v->patience_ns, PATIENCE_MIN_MS * NSEC_PER_MSEC);
+	return v->function >= v->function_least && expected_ns(v) > 2 * v->alone_ns;
 }
 
 /** May the queue grow, because it will drain? */
@@ -47,15 +48,15 @@ enum admission admission_decide(const struct admission_view *v)
 	/* One function has at most half of the queue: the other half is for all others. */
 	if (v->waiting >= v->waiting_max || v->function_waiting >= (v->waiting_max + 1) / 2)
 		return ADMISSION_QUEUE;
-	if (!is_burst(v) && expected_wait_ns(v) > patience_ns(v))
+	if (!is_burst(v) && is_too_late(v))
 		return ADMISSION_OVERLOAD;
 	return ADMISSION_GRANTED;
 }
 
 unsigned admission_retry_after_s(enum admission a, const struct admission_view *v)
 {
-	uint64_t wait_ns = a == ADMISSION_QUEUE || a == ADMISSION_OVERLOAD ? expected_wait_ns(v)
-									   : NSEC_PER_SEC;
+	uint64_t wait_ns =
+		a == ADMISSION_QUEUE || a == ADMISSION_OVERLOAD ? expected_ns(v) : NSEC_PER_SEC;
 
 	return (unsigned)MIN(MAX((wait_ns + NSEC_PER_SEC - 1) / NSEC_PER_SEC, 1ull), 60ull);
 }

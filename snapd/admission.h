@@ -27,25 +27,31 @@ extern const char *const admission_reasons[ADMISSION_COUNT];
  * @standing_ns: since when, until now, some of this function have been waiting without a pause
  * @burst_ns: a queue that stands longer than that is no burst that will drain
  * @calm_ns: since when none of it was refused for overload; UINT64_MAX: none ever was
- * @start_gap_ns: how far apart starts of this function have been while it waited; 0: not known yet
- * @patience_ns: how long one may wait in a standing queue
+ * @function_least: so many of a function are let in by any load: one for each CPU, and one more
+ *	that is next
+ * @answer_gap_ns: how far apart its answers have been while at least so many were in flight; 0: not
+ *	known yet
+ * @alone_ns: how long one takes that is alone; 0: not known yet
  */
 struct admission_view {
 	unsigned account_limit, reserved_total, unreserved;
 	int reserved;
 	unsigned function;
+	unsigned function_least;
 	unsigned waiting, waiting_max, function_waiting;
-	uint64_t standing_ns, calm_ns, burst_ns, start_gap_ns, patience_ns;
+	uint64_t standing_ns, calm_ns, burst_ns, answer_gap_ns, alone_ns;
 };
 
 /**
  * admission_decide() - the limits are Lambda's; the rest keeps a node useful that gets more than it
  * can do. A burst may queue, for it drains: everybody gets an answer, later. A queue that stands is
  * another thing: it makes everybody late and serves nobody more. So once it has stood for
- * @burst_ns, newcomers who would wait for more than @patience_ns are refused, which keeps those who
- * are let in as fast as they were. That empties the queue; so that this is not taken for the end of
- * the overload, a queue is not let grow again before some time without a refusal has passed.
- * (Nichols and Jacobson's CoDel; Maurer, "Fail at Scale", ACM Queue 13(8), uses it for requests.)
+ * @burst_ns, newcomers are refused who would get their answer more than twice as late as alone.
+ * When that is follows from how many are before them and how fast answers come (Little's law),
+ * wherever those before them are: in the queue, or sharing the CPUs. That empties the queue; so
+ * that this is not taken for the end of the overload, a queue is not let grow again before some
+ * time without a refusal has passed. (Nichols and Jacobson's CoDel; Maurer, "Fail at Scale", ACM
+ * Queue 13(8), uses it for requests.)
  */
 enum admission admission_decide(const struct admission_view *v);
 

@@ -55,7 +55,7 @@ struct version_load {
 	struct waiting_lane lane;
 	struct arrivals arrivals;
 	unsigned running;
-	uint64_t warm_ns, resident_ns, boot_ns;
+	uint64_t warm_ns, resident_ns, resident_alone_ns, boot_ns;
 	uint64_t private_bytes;
 	struct version_provision {
 		bool listed;
@@ -68,14 +68,17 @@ struct version_load {
 /**
  * struct function_load - the same of a function.
  * @in_flight: admitted and not answered
- * @service_ns: from an instance found to the answer, an average
+ * @alone_ns: from the request to the answer of those that were alone on the node, an average
+ * @answer_gap_ns: between two answers of it while it had all CPUs busy, an average;
+ *@last_answer_ns: the last, if it did
  * @overload_ns: when one was last refused for overload; 0: never
  * @start_gap_ns: between two starts of it while it waited, an average; @last_start_ns: the last
  */
 struct function_load {
 	struct waiting_function waiting;
 	unsigned in_flight;
-	uint64_t service_ns, start_gap_ns, last_start_ns, overload_ns;
+	uint64_t alone_ns, answer_gap_ns, last_answer_ns;
+	uint64_t start_gap_ns, last_start_ns, overload_ns;
 };
 struct api_change;
 

@@ -56,7 +56,6 @@ static void learn(const struct invocation *inv, const struct session_result *res
 	struct version *v = inv->request.version;
 	uint64_t served_ns = clock_mono_ns() - inv->started_ns;
 
-	average_add(&inv->function->load.service_ns, served_ns);
 	if (inv->start == START_WARM)
 		average_add(&v->load.warm_ns, served_ns);
 	else if (inv->start == START_RESIDENT)

@@ -91,7 +91,9 @@ static struct {
 	TAILQ_HEAD(, invocation) by_age;
 	struct waiting waiting;
 	struct pace pace;
-	unsigned unreserved; /* in flight */
+	unsigned unreserved;	  /* in flight */
+	uint64_t admitted;	  /* ever */
+	unsigned least_in_flight; /* of a function that is refused any more */
 	unsigned reserved_total;
 	uint64_t reserved_ns; /* when it was added up */
 	uint64_t last_start_ns;
@@ -113,6 +115,7 @@ int scheduler_init(const struct scheduler_params *params)
 	for (int i = INVOCATIONS_MAX - 1; i >= 0; i--)
 		SLIST_INSERT_HEAD(&scheduler.free, &scheduler.table[i], free_link);
 	waiting_init(&scheduler.waiting);
+	scheduler.least_in_flight = cpu_count + 1;
 	pace_init(&scheduler.pace, MAX(cpu_count * STARTS_PER_CPU, (unsigned)STARTS_MIN));
 	budget_init(params->memory_budget_bytes, params->max_instances);
 	return 0;
@@ -182,11 +185,30 @@ void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_k
 
 /* ---- the end of an invocation ---------------------------------------------------------------- */
 
+/** What its answer tells of the function's load. */
+static void learn_load(const struct invocation *inv, uint64_t now_ns)
+{
+	struct function_load *load = &inv->function->load;
+	bool busy = load->in_flight >= scheduler.least_in_flight;
+
+	if (inv->alone && inv->serial == scheduler.admitted) {
+		average_add(&load->alone_ns, now_ns - inv->created_ns);
+		if (inv->start == START_RESIDENT)
+			average_add(&inv->request.version->load.resident_alone_ns,
+				    now_ns - inv->created_ns);
+	}
+	if (busy && load->last_answer_ns)
+		average_add(&load->answer_gap_ns, now_ns - load->last_answer_ns);
+	load->last_answer_ns = busy ? now_ns : 0;
+}
+
 void scheduler_deliver(struct invocation *inv, struct invocation_outcome *out)
 {
 	struct function *f = inv->function;
+	uint64_t now = clock_mono_ns();
 
-	out->total_ns = clock_mono_ns() - inv->created_ns;
+	learn_load(inv, now);
+	out->total_ns = now - inv->created_ns;
 	out->queue_ns = inv->started_ns ? inv->started_ns - inv->created_ns : out->total_ns;
 	out->start = inv->start;
 	out->init_ns = inv->init_ns;
@@ -440,7 +462,9 @@ static unsigned reserved_total(uint64_t now_ns)
 /** What one start costs here, on average: a shell and a restore. */
 static uint64_t start_cost_ns(const struct version *v)
 {
-	return shell_pool_make_ns() + v->load.resident_ns;
+	uint64_t alone_ns = v->load.resident_alone_ns;
+
+	return alone_ns ? alone_ns : shell_pool_make_ns() + v->load.resident_ns;
 }
 
 static struct admission_view view_admission(const struct version *v, uint64_t now_ns)
@@ -459,8 +483,9 @@ static struct admission_view view_admission(const struct version *v, uint64_t no
 		.standing_ns = load->waiting.count ? now_ns - load->waiting.since_ns : 0,
 		.calm_ns = load->overload_ns ? now_ns - load->overload_ns : UINT64_MAX,
 		.burst_ns = admission_burst_ns(start_cost_ns(v), scheduler.params.queue_timeout_ns),
-		.start_gap_ns = load->start_gap_ns,
-		.patience_ns = load->service_ns,
+		.function_least = scheduler.least_in_flight,
+		.answer_gap_ns = load->answer_gap_ns,
+		.alone_ns = load->alone_ns ? load->alone_ns : v->load.resident_ns,
 	};
 }
 
@@ -535,6 +560,8 @@ int scheduler_invoke(const struct invocation_request *request)
 		.function = function_get(f),
 		.created_ns = now,
 		.unreserved = function_reserved(f) < 0,
+		.alone = !scheduler_stats.under_way,
+		.serial = ++scheduler.admitted,
 	};
 	if (request->request_id)
 		snprintf(inv->request_id, sizeof(inv->request_id), "%s", request->request_id);

@@ -17,6 +17,7 @@ enum invocation_state { INVOCATION_FREE, INVOCATION_QUEUED, INVOCATION_RUNNING }
  * @unreserved: counts in what no function has reserved
  * @cold_done: the template was dropped for it, as it wanted
  * @recorder: its instance records the working set
+ * @alone: nothing was under way when it came; @serial: how many had come by then
  */
 struct invocation {
 	enum invocation_state state;
@@ -33,6 +34,8 @@ struct invocation {
 	bool unreserved;
 	bool cold_done;
 	bool recorder;
+	bool alone;
+	uint64_t serial;
 	uint64_t created_ns, started_ns;
 	uint64_t init_ns;
 };

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -58,6 +59,7 @@ static void *worker_main(void *arg)
 	struct worker *w = arg;
 	const uint64_t one = 1;
 
+	setpriority(PRIO_PROCESS, 0, 0); /* the loop's is higher */
 	pthread_mutex_lock(&w->lock);
 	while (!w->stop) {
 		struct work *work = list_pop(&w->queued);

@@ -67,6 +67,19 @@ class Later(threading.Thread):
         return self.reply
 
 
+def at_once(calls):
+    """Invocations (name, event) that come at the same moment, each on a connection that is there."""
+    connections = []
+    for _ in calls:
+        connection = Connection()
+        connection.connect()
+        connections.append(connection)
+    for connection, (name, event) in zip(connections, calls):
+        connection.request("POST", f"{FUNCTIONS}/{name}/invocations", json.dumps(event))
+    replies = [connection.getresponse() for connection in connections]
+    return [(reply.status, json.loads(reply.read())) for reply in replies]
+
+
 def under_way(count):
     """Wait until so many invocations are."""
     for _ in range(200 * SLOW):
@@ -243,9 +256,8 @@ def warmed():
     assert capacity_of("naps")["Start"] == "warm", capacity_of("naps")
     assert capacity_of("naps")["Idle"] == 1
     # Many at once of several functions, on few shells: all are answered.
-    many = [Later(name, {"seconds": 0.1}) for name in ("naps", "other") for _ in range(15)]
-    many = [one.wait() for one in many]
-    assert [one.status for one in many] == [200] * 30, [one.value for one in many]
+    many = at_once([(name, {"seconds": 0.1}) for name in ("naps", "other")] * 15)
+    assert [status for status, _ in many] == [200] * 30, many
     assert capacity_of("naps")["TotalUs"] > 0
     log = Reply.__new__(Reply)
     connection = Connection()
