@@ -20,7 +20,7 @@
 #include "common/util.h"
 
 enum {
-	CLIENTS = 16,
+	CLIENTS = 3,
 	WARM_UP = 4,
 	CHURN_CLIENTS = 32,
 	OVERLOAD_CLIENTS = 512,
