@@ -161,11 +161,11 @@ void virtio_device_drain(struct virtio_device *d)
 static void reset(struct virtio_device *d)
 {
 	virtio_device_drain(d);
+	d->driver_features = 0;
 	if (d->class->reset)
 		d->class->reset(d);
 	for (unsigned i = 0; i < d->class->queue_count; i++)
 		virtq_reset(&d->queues[i]);
-	d->driver_features = 0;
 	d->features_sel = d->driver_features_sel = d->queue_sel = 0;
 	d->status = d->interrupt_status = 0;
 }

@@ -56,7 +56,7 @@ struct virtio_wiring {
  * failed.
  * @notify: the driver made chains available in a queue that is ready
  * @start: the driver is ready (DRIVER_OK)
- * @reset: forget the driver; nothing is in flight
+ * @reset: forget the driver; nothing is in flight, and no feature is taken
  * @drain: wait for what is in flight, take nothing new
  * @event: one of the descriptors watched by virtio_device_watch() has @events (EPOLLIN, ...)
  * @config_write: the driver wrote @n bytes at @offset of the configuration space, all inside
