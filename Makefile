@@ -56,10 +56,10 @@ $(BUILD)/$(1): $$(call objs,$(2)) $(3:%=$(BUILD)/lib/lib%.a)
 	$$(Q)$$(CC) $(if $(SAN),-pie,$(or $(5),-pie)) $$(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(4) -o $$@
 endef
 
-LIBRARIES := common snapshot vmm snapd unpacker_parts bench
+LIBRARIES := common snapshot agent vmm snapd unpacker_parts bench
 $(foreach l,$(LIBRARIES),$(if $($(l)_SRCS),$(eval $(call library,$(l)))))
 # PROGRAMS: names; NAME_MAIN sources, NAME_LIBS archives, NAME_LDLIBS system libraries, NAME_LDFLAGS how to link
-PROGRAMS := vmm snapd unpacker snapctl snapshot bench
+PROGRAMS := vmm agent snapd unpacker snapctl snapshot bench
 PROGRAMS_READY := $(foreach p,$(PROGRAMS),$(if $($(p)_MAIN),$(p)))
 $(foreach p,$(PROGRAMS_READY),$(eval $(call program,bin/$(p),$($(p)_MAIN),$($(p)_LIBS),$($(p)_LDLIBS),$($(p)_LDFLAGS))))
 # UNIT_TESTS: names of tests/unit/NAME.c; NAME_LIBS archives, NAME_LDLIBS system libraries
@@ -121,6 +121,16 @@ bench-service: ## load the service: throughput, bursts, churn, overload, into bu
 	$(Q)HOST=$(HOST) scripts/with-kvm --memory 4096 --timeout 3600 -- sh -c \
 		'exec $(BUILD)/bin/bench service $${HWKVM_OUT:+--out $$HWKVM_OUT/service.json} $(BENCH_ARGS)'
 
+guest-images: ## kernel, initramfs and root file systems of kernel guests, into build/kernel
+	$(Q)scripts/setup build kernel
+	$(SUBMAKE) all
+	$(Q)BUILD=$(BUILD) scripts/build-initramfs
+	$(SUBMAKE) build/kernel/python.erofs build/kernel/nodejs.erofs
+
+# Made once: with newer packages, after `rm build/kernel/*.erofs`.
+build/kernel/%.erofs: guest/rootfs/%.list
+	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(wildcard guest/*.py),--add $(f):/var/runtime/$(notdir $(f))) $@
+
 soak: ## 10,000 invocations over 50 functions while instances come, go and are killed: none lost, none twice, none left
 	$(Q)scripts/setup build test
 	$(SUBMAKE) all
@@ -180,15 +190,15 @@ DOCDIR ?= $(PREFIX)/share/doc/quickthaw
 
 install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
-	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
-	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
+	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm agent unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/agent $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
 	install -m 644 $(wildcard guest/*.py) $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
 	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/quickthaw.service
 	install -m 644 packaging/completion/quickthaw $(DESTDIR)$(COMPLETIONDIR)/quickthaw
-	for program in $(filter-out unpacker,$(PROGRAMS_READY)); do ln -sf quickthaw $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
+	for program in $(filter-out agent unpacker,$(PROGRAMS_READY)); do ln -sf quickthaw $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(DOCDIR)
 	install -m 644 $(wildcard examples/*.*) $(DESTDIR)$(DOCDIR)/examples
 	cp -r $(patsubst %/,%,$(wildcard examples/*/)) $(DESTDIR)$(DOCDIR)/examples
@@ -198,8 +208,8 @@ deb: all ## a Debian package, build/quickthaw_VERSION_amd64.deb
 	$(Q)scripts/setup build service
 	$(Q)BUILD=$(BUILD) scripts/deb
 
-clean: ## remove what was built (the emulated host's kernel stays)
-	$(Q)[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name hwkvm -exec rm -rf {} +
+clean: ## remove what was built (the kernels of the emulated host and of kernel guests stay)
+	$(Q)[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name hwkvm ! -name kernel -exec rm -rf {} +
 
 distclean: ## remove build/
 	rm -rf $(BUILD)
@@ -209,5 +219,5 @@ help: ## this list
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 .PHONY: soak all asan asan-unit-tests bench bench-service check clean compile_commands.json deb demo distclean format \
-	format-check fuzz fuzzers help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
+	format-check fuzz fuzzers guest-images help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:

@@ -151,3 +151,7 @@ test_virtio_blk_LDLIBS := -luring
 test_virtio_vsock_LIBS := vmm common
 test_virtio_net_LIBS := vmm common
 test_virtio_balloon_LIBS := vmm common
+# The agent of kernel guests, here in the place of a guest; no KVM.
+UNIT_TESTS += test_agent_parse test_agent_service
+test_agent_parse_LIBS := agent common
+test_agent_service_LIBS := agent common
