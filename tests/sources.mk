@@ -39,9 +39,11 @@ test_mm_LIBS := vmm common
 UNIT_TESTS += test_elf
 test_elf_LIBS := vmm common
 # snapd: page-in with a real userfaultfd, and its parts without guests.
-UNIT_TESTS += test_snapd_page_in
+UNIT_TESTS += test_snapd_page_in test_snapd_template
 test_snapd_page_in_LIBS := snapd snapshot common
 test_snapd_page_in_LDLIBS := $(snapd_LDLIBS)
+test_snapd_template_LIBS := snapd snapshot common
+test_snapd_template_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_snapd_session
 test_snapd_session_LIBS := snapd snapshot common
 test_snapd_session_LDLIBS := $(snapd_LDLIBS)
