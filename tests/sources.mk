@@ -99,6 +99,8 @@ test_event_destination_LDLIBS := $(snapd_LDLIBS)
 # Without a guest, the test says how attempts end.
 test_event_queue_LIBS := snapd snapshot common
 test_event_queue_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
+fuzz_code_oci_LIBS := unpacker_parts snapd snapshot common
+fuzz_code_oci_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 fuzz_code_zip_LIBS := unpacker_parts snapd snapshot common
 fuzz_code_zip_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 # How code gets in: hostile archives and images.
