@@ -20,7 +20,6 @@
 #include "common/util.h"
 
 enum {
-	CLIENTS = 3,
 	WARM_UP = 4,
 	CHURN_CLIENTS = 32,
 	OVERLOAD_CLIENTS = 512,
@@ -89,21 +88,27 @@ static int load_all(const struct load_plan *plan, struct load_result *r)
 
 /* ---- throughput ------------------------------------------------------------------------------ */
 
+/** As many as keep the CPUs busy, and one more that is next: more than that is an overload. */
+static unsigned clients(void)
+{
+	return (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L) + 1;
+}
+
 static int throughput(struct bench *b, const char *name, const char *start, unsigned count,
 		      double *ret_rate)
 {
 	struct load_plan plan = {
 		.socket_path = b->service.socket_path,
 		.name = workload,
-		.connections = CLIENTS,
-		.count = WARM_UP * CLIENTS,
+		.connections = clients(),
+		.count = WARM_UP * clients(),
 		.start = start,
 	};
 	struct load_result r = {0};
 	char times[64];
 	int ret = 0;
 
-	fprintf(stderr, "bench: %s, %u clients x %u\n", name, CLIENTS, count);
+	fprintf(stderr, "bench: %s, %u clients x %u\n", name, plan.connections, count);
 	if (!start) { /* the first ones make the instances that the others find */
 		ret = load_all(&plan, &r);
 		load_result_free(&r);

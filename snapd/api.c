@@ -12,6 +12,13 @@ void api_refuse(struct http_request *r, const struct field_error *e)
 	http_reply_error(r, e->status, e->type, "%s", e->text);
 }
 
+bool api_waits(struct http_request *r)
+{
+	const char *text = http_header(r, "X-Quickthaw-Wait");
+
+	return text && !strcmp(text, "1");
+}
+
 void api_no_memory(struct http_request *r)
 {
 	http_reply_error(r, 500, "ServiceException", "out of memory");

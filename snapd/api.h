@@ -37,6 +37,8 @@ json_t *api_body(struct http_request *r);
 void api_refuse(struct http_request *r, const struct field_error *e);
 /** api_no_memory() - reply that there is none. */
 void api_no_memory(struct http_request *r);
+/** api_waits() - X-Quickthaw-Wait: 1: the caller waits for the end of a publication. */
+bool api_waits(struct http_request *r);
 /** api_version() - by qualifier: a number, $LATEST, an alias, NULL or "" for @preset; replies when
  * there is none. An alias with weights chooses anew at each call. */
 struct version *api_version(struct http_request *r, struct function *f, const char *qualifier,

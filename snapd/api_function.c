@@ -84,7 +84,7 @@ static void on_code_published(void *arg, struct version *v, unsigned status, con
 /** The reply comes when it is over. */
 static void start_publish(struct http_request *r, struct function *f, publish_done_fn done)
 {
-	int ret = publish_start(f, NULL, 0, done, r);
+	int ret = publish_start(f, NULL, 0, api_waits(r), done, r);
 
 	if (ret == -EBUSY)
 		http_reply_error(r, 409, "ResourceConflictException",

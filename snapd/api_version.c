@@ -100,7 +100,7 @@ static void start(struct http_request *r, struct function *f, struct publish_req
 	int ret;
 
 	p->train = NULL; /* taken over */
-	ret = publish_start(f, train, p->train_bytes, on_published, r);
+	ret = publish_start(f, train, p->train_bytes, api_waits(r), on_published, r);
 	if (ret == -EBUSY)
 		http_reply_error(r, 409, "ResourceConflictException",
 				 "%s is being published already", f->name);

@@ -93,6 +93,7 @@ static void turn(void)
 	prewarm_turn(now);
 	backlog |= relief_turn(now, !scheduler_stats.under_way);
 	publish_pump();
+	publish_turn(now);
 	recapture_turn(now);
 	retention_turn(now);
 	event_queue_turn(now);
@@ -119,6 +120,7 @@ static uint64_t wait_ns(void)
 	next = MIN(next, relief_next_ns());
 	next = MIN(next, provision_next_ns());
 	next = MIN(next, prewarm_next_ns());
+	next = MIN(next, publish_next_ns());
 	next = MIN(next, recapture_next_ns());
 	next = MIN(next, retention_next_ns());
 	if (backlog || next <= now)
@@ -385,7 +387,7 @@ static void start(const struct options *o, struct resources *res)
 	if (ret)
 		die("%s: %s: choose another with --runtime-dir", o->runtime_dir, strerror(-ret));
 	retention_init(&retention);
-	publish_init(scheduler.init_timeout_ns);
+	publish_init(scheduler.init_timeout_ns, o->publish_wait_s * NSEC_PER_SEC);
 	events_options = o;
 	start_events(o);
 	open_signals();

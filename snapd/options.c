@@ -92,6 +92,8 @@ static const struct option_info table[] = {
 	 "how long an invocation waits for an instance before 429 is the answer"},
 	{"init-timeout", "SECONDS", OPTION_NUMBER, FIELD(init_timeout_s), "60", 1, 3600, NULL,
 	 "how long a runtime may take to start"},
+	{"publish-wait", "SECONDS", OPTION_NUMBER, FIELD(publish_wait_s), "30", 0, 3600, NULL,
+	 "how long PublishVersion may take; then the version is Pending, and goes on"},
 	{"event-queue", "N", OPTION_NUMBER, FIELD(event_queue), "50000", 1, 1000000, NULL,
 	 "asynchronous invocations that may wait or run; more are refused"},
 	{"event-concurrency", "N", OPTION_NUMBER, FIELD(event_concurrency), "16", 1, 256, NULL,

@@ -36,7 +36,7 @@ struct options {
 	unsigned shells;
 	unsigned keep_warm_s;
 	unsigned keep_versions, disk_budget_mib, check_runtime_s;
-	unsigned init_timeout_s;
+	unsigned init_timeout_s, publish_wait_s;
 	unsigned queue_timeout_s, queue_max;
 	unsigned account_concurrency, max_instances;
 	unsigned memory_budget_mib; /**< 0: a share of what the host has */

@@ -74,8 +74,9 @@ struct publish {
 	struct version_snapshot snapshot;
 	int dirfd, tmp_fd;
 	int err;
-	publish_done_fn done;
+	publish_done_fn done; /* NULL: the caller knows that it goes on */
 	void *arg;
+	uint64_t answer_ns; /* when the caller is told that it goes on */
 	unsigned status;
 	const char *error_type;
 	char text[OUTCOME_TEXT_MAX];
@@ -84,12 +85,13 @@ struct publish {
 
 static struct {
 	struct publish *all;
-	uint64_t init_timeout_ns;
+	uint64_t init_timeout_ns, wait_ns;
 } publishing;
 
-void publish_init(uint64_t init_timeout_ns)
+void publish_init(uint64_t init_timeout_ns, uint64_t wait_ns)
 {
 	publishing.init_timeout_ns = init_timeout_ns;
+	publishing.wait_ns = wait_ns;
 }
 
 static void enter_stage(struct publish *p, enum publish_stage stage)
@@ -106,6 +108,33 @@ static void queue_work(struct publish *p, void (*run)(struct work *), void (*don
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
+
+/** Tell the caller, unless that was done. */
+static void answer(struct publish *p, struct version *v)
+{
+	if (p->done)
+		p->done(p->arg, v, v ? 201 : p->status, v ? NULL : p->error_type,
+			v ? NULL : p->text);
+	p->done = NULL;
+	p->answer_ns = UINT64_MAX;
+}
+
+void publish_turn(uint64_t now_ns)
+{
+	for (struct publish *p = publishing.all; p; p = p->next)
+		if (p->answer_ns <= now_ns && p->stage != PUBLISH_REMOVING)
+			answer(p, p->version);
+}
+
+uint64_t publish_next_ns(void)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (const struct publish *p = publishing.all; p; p = p->next)
+		if (p->stage != PUBLISH_REMOVING)
+			next = MIN(next, p->answer_ns);
+	return next;
+}
 
 static void publish_free(struct publish *p)
 {
@@ -145,7 +174,7 @@ static void remove_done(struct work *work)
 		function_remove_version(p->function, p->version);
 		p->version = NULL;
 	}
-	p->done(p->arg, NULL, p->status, p->error_type, p->text);
+	answer(p, NULL);
 	publish_free(p);
 }
 
@@ -177,7 +206,7 @@ static void publish_succeed(struct publish *p)
 {
 	retention_look();
 	p->version->stage = "";
-	p->done(p->arg, p->version, 201, NULL, NULL);
+	answer(p, p->version);
 	publish_free(p);
 }
 
@@ -411,6 +440,7 @@ static void start(struct publish *p, struct version *v, publish_done_fn done, vo
 	p->dirfd = p->tmp_fd = -1;
 	p->done = done;
 	p->arg = arg;
+	p->answer_ns = UINT64_MAX;
 	p->next = publishing.all;
 	publishing.all = p;
 	enter_stage(p, PUBLISH_PREPARING);
@@ -429,8 +459,8 @@ int publish_again(struct version *v, publish_done_fn done, void *arg)
 	return 0;
 }
 
-int publish_start(struct function *f, char *train, size_t train_bytes, publish_done_fn done,
-		  void *arg)
+int publish_start(struct function *f, char *train, size_t train_bytes, bool to_the_end,
+		  publish_done_fn done, void *arg)
 {
 	struct publish *p = f->busy_publishing ? NULL : calloc(1, sizeof(*p));
 	struct version *v = p ? function_add_version(f, f->last_number + 1) : NULL;
@@ -444,6 +474,8 @@ int publish_start(struct function *f, char *train, size_t train_bytes, publish_d
 	p->train = train;
 	p->train_bytes = train_bytes;
 	start(p, v, done, arg);
+	if (!to_the_end)
+		p->answer_ns = clock_mono_ns() + publishing.wait_ns;
 	return 0;
 }
 
