@@ -119,7 +119,7 @@ struct proto_restore {
 /** A run of pages of the working set. */
 struct proto_populate {
 	uint32_t page;
-	uint32_t count_flags; /**< bit 31: written before (make it private); the rest: pages */
+	uint32_t count_flags; /**< bit 31: make it private ahead; the rest: pages */
 };
 #define PROTO_POPULATE_WRITE 0x80000000u
 
@@ -214,7 +214,7 @@ struct proto_trace_working_set {
 };
 
 /** WORKING_SET, vmm to snapd. Descriptor: [0] sealed memfd with one byte a template page: bit 0
- * touched, bit 1 written. */
+ * touched, bit 1 written, or worth a copy ahead for another reason: then bit 0 is set, too. */
 struct proto_working_set {
 	struct proto_header h;
 	uint64_t template_pages;

@@ -36,6 +36,8 @@ test_format_damage_LIBS := snapshot common
 test_format_damage_LDLIBS := $(snapshot_lib_LDLIBS)
 UNIT_TESTS += test_mm
 test_mm_LIBS := vmm common
+UNIT_TESTS += test_neighbours
+test_neighbours_LIBS := vmm common
 UNIT_TESTS += test_elf
 test_elf_LIBS := vmm common
 # snapd: page-in with a real userfaultfd, and its parts without guests.

@@ -35,6 +35,7 @@
 #include "vmm/device.h"
 #include "vmm/guest.h"
 #include "vmm/process/mm.h"
+#include "vmm/process/neighbours.h"
 #include "vmm/process/proc.h"
 #include "vmm/process/task.h"
 #include "vmm/vm.h"
@@ -300,10 +301,22 @@ static void on_capture(struct control *c, struct message *m)
 	send_message(c, &reply.h, PROTO_CAPTURED, sizeof(reply), NULL, 0, -1);
 }
 
+/** One byte a template page, in a memfd. Return: descriptor or -errno. */
+static int trace(struct control *c, int pagemap_fd)
+{
+	uint64_t pages = c->vm->mem.template_pages;
+	CLEANUP_FREE uint8_t *marks = calloc(1, pages ? pages : 1);
+	int ret = marks ? working_set_read(&c->vm->mem, pagemap_fd, marks) : -ENOMEM;
+
+	if (!ret && c->vm->faults_dear)
+		ret = neighbours_mark(c->proc, marks, pages);
+	return ret ? ret : memfd_from_buffer("working-set", marks, pages);
+}
+
 static void on_trace(struct control *c, struct message *m)
 {
 	struct proto_working_set reply = {.template_pages = c->vm->mem.template_pages};
-	CLEANUP_FD int fd = m->fd_count == 1 ? working_set_trace(&c->vm->mem, m->fds[0]) : -EBADF;
+	CLEANUP_FD int fd = m->fd_count == 1 ? trace(c, m->fds[0]) : -EBADF;
 
 	if (fd < 0) {
 		breach(c, "working set: %s", strerror(-fd));

@@ -275,8 +275,9 @@ static int command_host(void)
 
 	if (vm_new(&vm, open_kvm(), MIB(64)))
 		return 2;
-	printf("{\"kind\": \"%s\", \"tsc_khz\": %llu}\n",
-	       vm.host_kind == PROTO_HOST_PVM ? "pvm" : "hardware", (unsigned long long)vm.tsc_khz);
+	printf("{\"kind\": \"%s\", \"tsc_khz\": %llu, \"faults_dear\": %s}\n",
+	       vm.host_kind == PROTO_HOST_PVM ? "pvm" : "hardware", (unsigned long long)vm.tsc_khz,
+	       vm.faults_dear ? "true" : "false");
 	return 0;
 }
 

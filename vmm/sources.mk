@@ -8,7 +8,7 @@ vmm_SRCS += vmm/process/proc.c vmm/process/exception.c vmm/process/sched.c vmm/p
 vmm_SRCS += vmm/process/signal.c vmm/process/signal_frame.c vmm/process/timer.c
 vmm_SRCS += vmm/process/syscall_task.c vmm/process/syscall_signal.c vmm/process/syscall_time.c vmm/process/syscall_system.c
 vmm_SRCS += vmm/process/mm.c vmm/process/mm_map.c vmm/process/mm_report.c vmm/process/frame.c vmm/process/paging.c \
-	vmm/process/vma.c vmm/process/page_fault.c vmm/process/user_mem.c
+	vmm/process/vma.c vmm/process/page_fault.c vmm/process/user_mem.c vmm/process/neighbours.c
 vmm_SRCS += vmm/process/elf.c vmm/process/exec.c vmm/process/exec_stack.c
 vmm_SRCS += vmm/process/syscall.c vmm/process/syscall_mem.c
 $(BUILD)/obj/vmm/process/syscall.o: $(BUILD)/common/syscall_names.inc

@@ -3,7 +3,10 @@
 #include "vmm/system_slot.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <x86intrin.h>
 
+#include "common/util.h"
 #include "vmm/vm.h"
 
 /* Segment descriptors, accessed bit set: nothing in the slot but the stack is ever written. */
@@ -35,8 +38,10 @@ static const uint8_t code_trampoline[] = {
 };
 
 /*
- * What ring 3 sees: CPUID's words into r8 to r15, XCR0 into rbx, TSC into rdx, and what SYSCALL
- * does to CPL. The registers are those that probe_words of vm.c names.
+ * What ring 3 sees: CPUID's words into r8 to r15, XCR0 into rbx, what SYSCALL does to CPL; and TSC
+ * into rbp, and after touching SYSTEM_PROBE_PAGES pages from rsi on, rdi apart, for the first time
+ * into rdx. The registers are those that probe_words of vm.c names. Pages are read: what the host
+ * has there then is not writable, so KVM maps one at a time.
  */
 static const uint8_t code_probe[] = {
 	0xb8, 1,    0,	  0,	0,    /* mov $1, %eax */
@@ -58,11 +63,20 @@ static const uint8_t code_probe[] = {
 	0x31, 0xc9,		      /* xor %ecx, %ecx */
 	0x0f, 0x01, 0xd0,	      /* xgetbv */
 	0x89, 0xc3,		      /* mov %eax, %ebx */
+	0xb1, 8,		      /* mov $8, %cl */
+	0x0f, 0x31,		      /* rdtsc */
+	0x48, 0xc1, 0xe2, 0x20,	      /* shl $32, %rdx */
+	0x48, 0x8d, 0x2c, 0x10,	      /* lea (%rax,%rdx), %rbp */
+	0x84, 0x06,		      /* 1: test %al, (%rsi) */
+	0x48, 0x01, 0xfe,	      /* add %rdi, %rsi */
+	0xfe, 0xc9,		      /* dec %cl */
+	0x75, 0xf7,		      /* jnz 1b */
 	0x0f, 0x31,		      /* rdtsc */
 	0x48, 0xc1, 0xe2, 0x20,	      /* shl $32, %rdx */
 	0x48, 0x09, 0xc2,	      /* or %rax, %rdx */
 	0x0f, 0x05,		      /* syscall */
 };
+_Static_assert(SYSTEM_PROBE_PAGES == 8, "the probe touches as many");
 
 static void build_gdt(const struct guest_mem *m)
 {
@@ -146,12 +160,15 @@ static void build_probe(const struct guest_mem *m)
 {
 	uint64_t *level4 = system_page_ptr(m, SYSTEM_PAGE_PROBE_PML4);
 	uint64_t *level3 = system_page_ptr(m, SYSTEM_PAGE_PROBE_PDPT);
+	uint64_t *level1 = system_page_ptr(m, SYSTEM_PAGE_PROBE_PT);
 	const uint64_t table = PTE_PRESENT | PTE_WRITABLE | PTE_USER | PTE_ACCESSED | PTE_DIRTY;
 
 	level4[level_index(GUEST_SYSTEM_GVA, 4)] = SYSTEM_GPA(SYSTEM_PAGE_PROBE_PDPT) | table;
 	level3[level_index(GUEST_SYSTEM_GVA, 3)] = SYSTEM_GPA(SYSTEM_PAGE_PROBE_PD) | table;
 	build_tables(m, SYSTEM_PAGE_PROBE_PD, SYSTEM_PAGE_PROBE_PT, PTE_USER);
-	map_page(system_page_ptr(m, SYSTEM_PAGE_PROBE_PT), SYSTEM_PAGE_PROBE_CODE, PTE_USER);
+	map_page(level1, SYSTEM_PAGE_PROBE_CODE, PTE_USER);
+	for (unsigned i = 0; i < SYSTEM_PROBE_PAGES; i++)
+		map_page(level1, SYSTEM_PAGE_PROBE_TOUCH + i, PTE_USER | PTE_NX);
 	memcpy(system_page_ptr(m, SYSTEM_PAGE_PROBE_CODE), code_probe, sizeof(code_probe));
 }
 
@@ -166,6 +183,23 @@ void system_slot_build(const struct guest_mem *m)
 	/* Touched here, they cost a restore no fault. */
 	memset(system_page_ptr(m, SYSTEM_PAGE_STACK), 0, PAGE_BYTES);
 	memset(system_page_ptr(m, SYSTEM_PAGE_VVAR), 0, PAGE_BYTES);
+}
+
+uint64_t system_slot_copy_tsc(const struct guest_mem *m)
+{
+	volatile uint8_t *pages = system_page_ptr(m, SYSTEM_PAGE_PROBE_COPY);
+	uint64_t least = UINT64_MAX;
+
+	/* The least of them: new memory may have to come from further away first. */
+	for (unsigned i = 0; i < SYSTEM_PROBE_PAGES; i++) {
+		uint64_t start = __rdtsc();
+
+		pages[i * PAGE_BYTES] = 1;
+		least = MIN(least, __rdtsc() - start);
+	}
+	madvise(system_page_ptr(m, SYSTEM_PAGE_PROBE_COPY), SYSTEM_PROBE_PAGES * PAGE_BYTES,
+		MADV_DONTNEED);
+	return least;
 }
 
 void system_slot_finish(const struct guest_mem *m, enum proto_host_kind kind)

@@ -14,7 +14,8 @@
  *   STACK         ring-0 stack: exception and iretq frames    -
  *   VVAR          clock data of the vDSO                      read
  *   PD, PT        the page tables of the slot
- *   PROBE_*       code and page tables of the probe           (mapped in the probe's tables only)
+ *   PROBE_*       code and page tables of the probe, and      (mapped in the probe's tables only)
+ *                 pages to touch, which cost nothing after it
  */
 #ifndef QUICKTHAW_VMM_SYSTEM_SLOT_H
 #define QUICKTHAW_VMM_SYSTEM_SLOT_H
@@ -26,6 +27,9 @@
 #include "include/guest_abi.h"
 #include "include/snapd_proto.h"
 #include "vmm/guest_mem.h"
+
+/** Pages that the probe touches, and as many for the vmm, to compare the cost. */
+enum { SYSTEM_PROBE_PAGES = 8 };
 
 enum system_page {
 	SYSTEM_PAGE_GDT,
@@ -41,7 +45,9 @@ enum system_page {
 	SYSTEM_PAGE_PROBE_PDPT,
 	SYSTEM_PAGE_PROBE_PD,
 	SYSTEM_PAGE_PROBE_PT,
-	SYSTEM_PAGE_COUNT
+	SYSTEM_PAGE_PROBE_TOUCH,
+	SYSTEM_PAGE_PROBE_COPY = SYSTEM_PAGE_PROBE_TOUCH + SYSTEM_PROBE_PAGES,
+	SYSTEM_PAGE_COUNT = SYSTEM_PAGE_PROBE_COPY + SYSTEM_PROBE_PAGES
 };
 
 #define SYSTEM_GPA(page) (GUEST_SYSTEM_GPA + (uint64_t)(page)*PAGE_BYTES)
@@ -104,6 +110,8 @@ static inline void *system_page_ptr(const struct guest_mem *m, enum system_page 
 
 /** system_slot_build() - everything that does not depend on the host kind, and the probe. */
 void system_slot_build(const struct guest_mem *m);
+/** system_slot_copy_tsc() - cycles that a page of memory of its own costs this process. */
+uint64_t system_slot_copy_tsc(const struct guest_mem *m);
 /** system_slot_finish() - the page tables for @kind; the probe must not run again after this. */
 void system_slot_finish(const struct guest_mem *m, enum proto_host_kind kind);
 /** system_user_code() / system_user_data() - CS and SS of ring 3. */

@@ -60,6 +60,8 @@ struct vm {
 	struct guest_mem mem;
 	struct vcpu vcpu;
 	uint64_t tsc_khz; /**< of the guest's TSC; 0: it is not that of the host, do not use it */
+	bool faults_dear; /**< KVM shadows page tables here, and mapping a page costs a multiple of
+			       copying it */
 	uint64_t cpu_features[8]; /**< enum guest_cpu_word: what a guest sees, cut to the baseline;
 				       what its snapshots require */
 	uint64_t cpu_have[8];	  /**< what this host can give: a restore needs all that a snapshot

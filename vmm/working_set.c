@@ -3,10 +3,8 @@
 #include "vmm/working_set.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 
-#include "common/cleanup.h"
 #include "common/io.h"
 #include "vmm/guest_mem.h"
 
@@ -24,14 +22,11 @@ static uint8_t classify(uint64_t entry)
 				    : WORKING_SET_TOUCHED | WORKING_SET_WRITTEN;
 }
 
-int working_set_trace(const struct guest_mem *m, int pagemap_fd)
+int working_set_read(const struct guest_mem *m, int pagemap_fd, uint8_t *ret_marks)
 {
-	CLEANUP_FREE uint8_t *touched = calloc(1, m->template_pages ? m->template_pages : 1);
 	uint64_t first = (uint64_t)(uintptr_t)m->ram / PAGE_BYTES;
 	uint64_t entries[BATCH_PAGES];
 
-	if (!touched)
-		return -ENOMEM;
 	for (uint64_t page = 0; page < m->template_pages; page += BATCH_PAGES) {
 		uint64_t count = MIN((uint64_t)BATCH_PAGES, m->template_pages - page);
 		ssize_t n = pread_full(pagemap_fd, entries, count * sizeof(entries[0]),
@@ -40,7 +35,7 @@ int working_set_trace(const struct guest_mem *m, int pagemap_fd)
 		if (n != (ssize_t)(count * sizeof(entries[0])))
 			return n < 0 ? (int)n : -EIO;
 		for (uint64_t i = 0; i < count; i++)
-			touched[page + i] = classify(entries[i]);
+			ret_marks[page + i] = classify(entries[i]);
 	}
-	return memfd_from_buffer("working-set", touched, m->template_pages);
+	return 0;
 }
