@@ -161,3 +161,7 @@ test_virtio_balloon_LIBS := vmm common
 UNIT_TESTS += test_agent_parse test_agent_service
 test_agent_parse_LIBS := agent common
 test_agent_service_LIBS := agent common
+# Kernel guests: images, tables and devices without KVM.
+UNIT_TESTS += test_kernel_boot test_kernel_devices
+test_kernel_boot_LIBS := vmm snapshot common
+test_kernel_devices_LIBS := vmm snapshot common

@@ -131,7 +131,7 @@ static uint32_t *word_of_entry(struct kvm_cpuid_entry2 *e, unsigned w)
 	}
 }
 
-static void mask_xsave_leaf(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
+static void mask_xsave_leaf(struct kvm_cpuid_entry2 *e, uint64_t xcr0, enum guest_kind kind)
 {
 	if (e->index == 0) {
 		e->eax &= (uint32_t)xcr0;
@@ -139,9 +139,10 @@ static void mask_xsave_leaf(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 		if (xcr0 == XCR0_BASE)
 			e->ebx = e->ecx = 832; /* legacy 512, header 64, AVX 256 */
 	} else if (e->index == 1) {
-		/* XSAVES is for kernels; XSAVEC is no part of the baseline. */
+		/* XSAVES has state of its own, in an MSR; XSAVEC is no part of the baseline, and a
+		 * kernel does not take one without the other. */
 		e->eax &= ~8u;
-		if (baseline_v3)
+		if (baseline_v3 || kind == GUEST_KIND_KERNEL)
 			e->eax &= 1u;
 		e->ebx = e->ecx = e->edx = 0;
 	} else if (e->index >= 63 || !(xcr0 >> e->index & 1)) {
@@ -149,7 +150,24 @@ static void mask_xsave_leaf(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 	}
 }
 
-static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
+/*
+ * What only kernels use, of a baseline's CPUs: SMEP and TSC_ADJUST, the x2APIC and the timer that
+ * KVM makes, and what every 64-bit CPU has. Not SMAP nor PCID: half of them lack one.
+ */
+static const uint32_t kernel_baseline[GUEST_CPU_XCR0] = {
+	[GUEST_CPU_1_ECX] = 1u << 21 | 1u << 24 | 1u << 27 | 1u << 31,
+	[GUEST_CPU_1_EDX] = 1u << 2 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 11 |
+			    1u << 12 | 1u << 13 | 1u << 14 | 1u << 16 | 1u << 17 | 1u << 28,
+	[GUEST_CPU_7_EBX] = 1u << 1 | 1u << 7,
+	[GUEST_CPU_80000001_EDX] = 1u << 2 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 9 |
+				   1u << 12 | 1u << 13 | 1u << 14 | 1u << 16 | 1u << 17,
+};
+
+/* Features of KVM that wait for something of the host's while a snapshot may be made: asynchronous
+ * page faults (Documentation/virt/kvm/x86/cpuid.rst). */
+#define KVM_FEATURES_ASYNC_PF (1u << 4 | 1u << 10 | 1u << 14)
+
+static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0, enum guest_kind kind)
 {
 	bool avx512 = (xcr0 & XCR0_AVX512) == XCR0_AVX512;
 
@@ -158,6 +176,8 @@ static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 
 		if (reg)
 			*reg &= (uint32_t)(~known_bits(w) | visible_bits(w, xcr0));
+		if (reg && kind == GUEST_KIND_KERNEL && baseline_v3)
+			*reg &= kernel_baseline[w] | (uint32_t)visible_bits(w, xcr0);
 	}
 	switch (e->function) {
 	case 1:
@@ -179,7 +199,7 @@ static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 		}
 		break;
 	case 0xd:
-		mask_xsave_leaf(e, xcr0);
+		mask_xsave_leaf(e, xcr0, kind);
 		break;
 	case 0x1d: /* AMX */
 	case 0x1e:
@@ -187,15 +207,40 @@ static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0)
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	case 0x40000001: /* KVM's paravirtual MSRs are a kernel's */
-		e->eax = e->edx = 0;
+		e->eax &= kind == GUEST_KIND_KERNEL ? ~KVM_FEATURES_ASYNC_PF : 0;
+		if (kind == GUEST_KIND_PROCESS)
+			e->edx = 0;
 		break;
 	}
 }
 
-void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0)
+void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0, enum guest_kind kind)
 {
 	for (uint32_t i = 0; i < cpuid->nent; i++)
-		mask_entry(&cpuid->entries[i], xcr0);
+		mask_entry(&cpuid->entries[i], xcr0, kind);
+}
+
+/* They change while a guest runs (OSXSAVE, OSPKE), or the vmm makes them up (hypervisor, HTT). */
+static const uint32_t not_of_the_host[GUEST_CPU_XCR0] = {
+	[GUEST_CPU_1_ECX] = 1u << 27 | 1u << 31,
+	[GUEST_CPU_1_EDX] = 1u << 28,
+	[GUEST_CPU_7_ECX] = 1u << 4,
+};
+
+void cpu_features_of_kernel(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS])
+{
+	memset(ret, 0, CPU_WORDS * sizeof(ret[0]));
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 e = cpuid->entries[i];
+
+		for (unsigned w = 0; w < GUEST_CPU_XCR0; w++) {
+			const uint32_t *reg = word_of_entry(&e, w);
+
+			if (reg)
+				ret[w] = *reg & ~not_of_the_host[w];
+		}
+	}
+	ret[GUEST_CPU_XCR0] = xcr0;
 }
 
 /* Components that are there, and above them those that are not; see cpu_features.h. */

@@ -52,10 +52,15 @@ int cpu_host_has_virtualization(void);
 uint32_t cpu_xsave_offset(unsigned n);
 
 /**
- * cpu_features_mask() - take out of @cpuid what needs state components outside @xcr0, and what the
- * baseline does not have.
+ * cpu_features_mask() - take out of @cpuid what needs state components outside @xcr0, what the
+ * baseline does not have, and what a guest of this kind has no use for.
  */
-void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0);
+void cpu_features_mask(struct kvm_cpuid2 *cpuid, uint64_t xcr0, enum guest_kind kind);
+/**
+ * cpu_features_of_kernel() - what a kernel guest's snapshots require: every bit counts, also those
+ * that only kernels use. Of KVM_GET_SUPPORTED_CPUID it is what a host can give.
+ */
+void cpu_features_of_kernel(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint64_t ret[CPU_WORDS]);
 /**
  * cpu_features_of_ring3() - what a guest's snapshots require: what it sees, cut to the baseline.
  * @seen: the words of CPUID as ring 3 finds them

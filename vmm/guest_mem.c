@@ -19,13 +19,15 @@ static void *map_anonymous(uint64_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-int guest_mem_init(struct guest_mem *m, uint64_t ram_bytes)
+static int init(struct guest_mem *m, uint64_t ram_gpa, uint64_t ram_bytes, uint64_t system_bytes)
 {
 	memset(m, 0, sizeof(*m));
 	if (!ram_bytes || ram_bytes % PAGE_BYTES || ram_bytes / PAGE_BYTES > UINT32_MAX)
 		return -EINVAL;
-	m->system = map_anonymous(GUEST_SYSTEM_BYTES);
-	m->ram = m->system ? map_anonymous(ram_bytes) : NULL;
+	m->ram_gpa = ram_gpa;
+	m->system_bytes = system_bytes;
+	m->system = system_bytes ? map_anonymous(system_bytes) : NULL;
+	m->ram = m->system || !system_bytes ? map_anonymous(ram_bytes) : NULL;
 	if (!m->ram) {
 		int err = -errno;
 
@@ -43,12 +45,22 @@ int guest_mem_init(struct guest_mem *m, uint64_t ram_bytes)
 	return 0;
 }
 
+int guest_mem_init(struct guest_mem *m, uint64_t ram_bytes)
+{
+	return init(m, GUEST_RAM_GPA, ram_bytes, GUEST_SYSTEM_BYTES);
+}
+
+int guest_mem_init_kernel(struct guest_mem *m, uint64_t ram_bytes)
+{
+	return init(m, 0, ram_bytes, 0);
+}
+
 void guest_mem_free(struct guest_mem *m)
 {
 	if (m->ram)
 		munmap(m->ram, m->ram_bytes);
 	if (m->system)
-		munmap(m->system, GUEST_SYSTEM_BYTES);
+		munmap(m->system, m->system_bytes);
 	memset(m, 0, sizeof(*m));
 }
 

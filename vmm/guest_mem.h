@@ -19,23 +19,29 @@ struct gva {
 };
 
 /**
- * struct guest_mem - both slots as mapped into this process.
+ * struct guest_mem - the slots as mapped into this process.
  * @ram: one reserved range; pages [0, template_pages) are a private mapping of the template memfd,
  *	the rest is anonymous and zero until touched
+ * @ram_gpa: where the guest sees it
+ * @system: a process guest's system slot, at GUEST_SYSTEM_GPA; a kernel guest has none
  */
 struct guest_mem {
 	uint8_t *ram;
 	uint64_t ram_bytes;
+	uint64_t ram_gpa;
 	uint64_t template_pages;
 	uint8_t *system;
+	uint64_t system_bytes;
 };
 
 /**
- * guest_mem_init() - reserve and map both slots (no page is touched).
+ * guest_mem_init() - reserve and map both slots of a process guest (no page is touched).
  * @ram_bytes: multiple of 4 KiB
  * Return: 0 or -errno.
  */
 int guest_mem_init(struct guest_mem *m, uint64_t ram_bytes);
+/** guest_mem_init_kernel() - the same for a kernel guest: RAM begins at 0, and is all there is. */
+int guest_mem_init_kernel(struct guest_mem *m, uint64_t ram_bytes);
 void guest_mem_free(struct guest_mem *m);
 
 /**
@@ -58,11 +64,11 @@ int guest_mem_flush(const struct guest_mem *m, uint32_t page, uint32_t count);
 /** guest_mem_ptr() - host pointer to @n bytes at @at. Return: NULL unless all lie in one slot. */
 static inline void *guest_mem_ptr(const struct guest_mem *m, struct gpa at, uint64_t n)
 {
-	uint64_t off = at.v - GUEST_RAM_GPA;
+	uint64_t off = at.v - m->ram_gpa;
 
-	if (at.v >= GUEST_RAM_GPA && off <= m->ram_bytes && n <= m->ram_bytes - off)
+	if (at.v >= m->ram_gpa && off <= m->ram_bytes && n <= m->ram_bytes - off)
 		return m->ram + off;
-	if (at.v < GUEST_SYSTEM_BYTES && n <= GUEST_SYSTEM_BYTES - at.v)
+	if (at.v < m->system_bytes && n <= m->system_bytes - at.v)
 		return m->system + at.v;
 	return NULL;
 }
@@ -73,6 +79,7 @@ static inline void *guest_page_ptr(const struct guest_mem *m, uint32_t page)
 	return m->ram + (uint64_t)page * PAGE_BYTES;
 }
 
+/** guest_page_gpa() - where a process guest's RAM page is. */
 static inline struct gpa guest_page_gpa(uint32_t page)
 {
 	return (struct gpa){GUEST_RAM_GPA + (uint64_t)page * PAGE_BYTES};

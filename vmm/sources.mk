@@ -23,7 +23,7 @@ vmm_SRCS += vmm/process/syscall_file.c vmm/process/syscall_fd.c vmm/process/sysc
 include vmm/kernel/sources.mk
 
 # The jail has an empty root, so the vmm is one static file.
-vmm_MAIN := vmm/main.c
+vmm_MAIN := vmm/main.c vmm/options.c
 vmm_LIBS := vmm snapshot common
 vmm_LDLIBS := -lhttp_parser -llz4 -lxxhash -lseccomp -luring
 vmm_LDFLAGS := -static-pie

@@ -161,7 +161,7 @@ static int set_cpuid(struct vm *vm)
 	cpuid->nent = CPUID_ENTRIES_MAX;
 	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid))
 		return log_and_errno("KVM_GET_SUPPORTED_CPUID");
-	cpu_features_mask(cpuid, vm->vcpu.xcr0);
+	cpu_features_mask(cpuid, vm->vcpu.xcr0, GUEST_KIND_PROCESS);
 	if (ioctl(vm->vcpu.fd, KVM_SET_CPUID2, cpuid))
 		return log_and_errno("KVM_SET_CPUID2");
 	return 0;

@@ -44,7 +44,7 @@ page_of() {
 accepted_by() {
 	local files
 	case $1 in
-	vmm) files=$ROOT/vmm/main.c ;;
+	vmm) files=$ROOT/vmm/options.c ;;
 	snapd) # its table makes --help too; examples/snapd.conf has all of its keys (test_config)
 		sed -n 's/^#\([a-z-]*\) =.*/--\1/p' "$ROOT/examples/snapd.conf" | sort -u
 		return

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine.h - a kernel guest: a whole Linux kernel with the devices of a microVM
+ *
+ * struct machine is to kernel guests what struct proc is to process guests. What it consists of:
+ *
+ *   kvcpu        virtual CPUs, a thread each                                  kvcpu.h
+ *   bus          ports and device memory                                      bus.h
+ *   serial       the console                                                  serial.h,
+ * serial_out.h power        reset and off                                                power.h
+ *   vmgenid      another clone, another number                                vmgenid.h
+ *   KVM's own    irqchip, PIT, clock                                          machine_state.c
+ *
+ * Threads. One lock protects all devices and the fields below. vCPU threads take it for exits that
+ * reach a device; the thread that calls machine_run() takes it for everything that comes from
+ * outside. Nobody waits for anything else while holding it.
+ */
+#ifndef QUICKTHAW_KERNEL_MACHINE_H
+#define QUICKTHAW_KERNEL_MACHINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/guest_mem.h"
+#include "vmm/kernel/boot_linux.h"
+#include "vmm/kernel/bus.h"
+#include "vmm/kernel/kvcpu.h"
+#include "vmm/kernel/layout.h"
+#include "vmm/kernel/power.h"
+#include "vmm/kernel/serial.h"
+#include "vmm/kernel/serial_out.h"
+
+/** Why a guest is over. */
+enum machine_end {
+	MACHINE_RUNS = 0,
+	MACHINE_OFF,	 /**< it turned itself off */
+	MACHINE_RESET,	 /**< it reset itself, and did not say that it was in trouble */
+	MACHINE_PANIC,	 /**< its kernel panicked before it reset */
+	MACHINE_CRASHED, /**< a triple fault */
+	MACHINE_BROKEN,	 /**< KVM or the vmm cannot go on */
+};
+
+enum { MACHINE_WATCHES_MAX = 64 };
+
+/** struct machine_watch - a descriptor that machine_run() waits for. */
+struct machine_watch {
+	int fd;
+	void (*event)(void *arg, int fd, uint32_t events);
+	void *arg;
+};
+
+/** struct machine_config - what it is made of. */
+struct machine_config {
+	uint64_t ram_bytes; /**< KERNEL_RAM_BYTES_MIN to KERNEL_RAM_BYTES_MAX, in pages */
+	unsigned vcpus;	    /**< 1 to KERNEL_VCPUS_MAX */
+	int serial_fd;	    /**< where the console goes, or -1; stays the caller's */
+};
+
+struct machine {
+	int kvm_fd, vm_fd;
+	struct guest_mem mem;
+	struct kvcpu vcpus[KERNEL_VCPUS_MAX];
+	unsigned vcpu_count;
+	struct kvcpu_cpuid cpuid;
+	uint64_t cpu_features[CPU_WORDS]; /**< what the guest sees: its snapshots require it */
+	uint64_t cpu_have[CPU_WORDS];	  /**< what this host could give */
+	uint64_t tsc_khz;
+
+	pthread_mutex_t lock;
+	pthread_cond_t parked; /**< a vCPU parked, or may go on */
+	atomic_bool pausing;   /**< vCPUs are to park */
+	atomic_bool stopping;  /**< their threads are to end */
+
+	struct bus ports, memory;
+	struct serial serial;
+	struct serial_out serial_out;
+	struct power power;
+	int serial_irq, vmgenid_irq; /**< eventfds of interrupt lines */
+	bool signalled;		     /**< the guest rang the doorbell; see machine_boot() */
+
+	int epoll_fd, wake_fd;
+	struct machine_watch watches[MACHINE_WATCHES_MAX];
+
+	enum machine_end end;
+	char end_text[256]; /**< a report for people */
+};
+
+/**
+ * machine_new() - VM, memory, irqchip, PIT, vCPUs and devices. Nothing runs yet.
+ * @kvm_fd: /dev/kvm, owned by the machine from here on
+ * Return: 0, -ENOTSUP on a PVM host, or -errno; each with a log line that says what to do.
+ */
+int machine_new(struct machine *m, int kvm_fd, const struct machine_config *config);
+/** machine_free() - stops it first. */
+void machine_free(struct machine *m);
+
+/**
+ * machine_boot() - load a kernel and let its vCPUs start.
+ * A guest without an agent says that it is ready by a write to the doorbell, GUEST_DOORBELL_PORT:
+ * m->signalled is set then.
+ */
+int machine_boot(struct machine *m, const struct boot_linux *boot);
+/** machine_start() - vCPU threads begin, after machine_boot() or a restore. */
+int machine_start(struct machine *m);
+
+/**
+ * machine_run() - serve the machine's devices until @until says so, it ends, or the time is up.
+ * @until: asked after each event, with the lock held; NULL: never
+ * @deadline_ns: CLOCK_MONOTONIC; UINT64_MAX: none
+ * Return: 0 (@until or m->end) or -ETIMEDOUT.
+ */
+int machine_run(struct machine *m, bool (*until)(struct machine *m), uint64_t deadline_ns);
+/** machine_wake() - let machine_run() look again. From any thread. */
+void machine_wake(struct machine *m);
+/** machine_watch() - let machine_run() call @event (with the lock held) when @fd has @events (of
+ * epoll). Return: 0, -ENOSPC, or -errno. */
+int machine_watch(struct machine *m, int fd, uint32_t events,
+		  void (*event)(void *arg, int fd, uint32_t events), void *arg);
+/** machine_unwatch() - before @fd is closed. */
+void machine_unwatch(struct machine *m, int fd);
+
+/** machine_pause() - returns once all vCPUs stand still, with nothing half done. Not from a vCPU.
+ */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+
+/** machine_finish() - the guest is over; first call wins. The lock is held. */
+void machine_finish(struct machine *m, enum machine_end end, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** machine_irq() - connect an eventfd to pin @gsi of the IOAPIC. */
+int machine_irq(struct machine *m, int fd, uint32_t gsi);
+
+#endif
