@@ -69,8 +69,8 @@ static const char *parse_line(struct access_keys *keys, char *line)
 	if (keys->count == ACCESS_KEYS_MAX)
 		return "there are too many keys (1024 at most)";
 	*key = (struct access_key){0};
-	strcpy(key->id, id);
-	strcpy(key->secret, secret);
+	memcpy(key->id, id, strlen(id) + 1);
+	memcpy(key->secret, secret, strlen(secret) + 1);
 	error = parse_options(key, strtok_r(NULL, "", &save));
 	keys->count += !error;
 	return error;
@@ -165,7 +165,7 @@ const uint8_t *access_key_signing(struct access_key *key, const struct sigv4_cla
 {
 	if (strcmp(key->cached_scope, claim->scope)) {
 		sigv4_signing_key(key->secret, claim, key->cached);
-		strcpy(key->cached_scope, claim->scope);
+		memcpy(key->cached_scope, claim->scope, sizeof(key->cached_scope));
 	}
 	return key->cached;
 }

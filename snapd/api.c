@@ -84,7 +84,8 @@ static bool find_function(struct api_call *call, const struct api_match *match)
 			field_refuse_value(&e, "Qualifier", query,
 					   "Member must be a version, $LATEST or an alias");
 		else
-			query = strcpy(ref.qualifier, query); /* fits: qualifier_ok() */
+			query = memcpy(ref.qualifier, query,
+				       strlen(query) + 1); /* qualifier_ok() */
 		if (query != ref.qualifier) {
 			api_refuse(call->http, &e);
 			return false;

@@ -105,9 +105,11 @@ static int refuse_unknown(const struct api_call *call, struct field_error *e)
 static int update(struct api_edit *edit)
 {
 	struct alias *a = control_alias(edit->control, edit->call->item[0]);
-	int err = a ? api_edit_revision(edit->body, a->revision, &edit->error)
-		    : refuse_unknown(edit->call, &edit->error);
+	int err;
 
+	if (!a)
+		return refuse_unknown(edit->call, &edit->error);
+	err = api_edit_revision(edit->body, a->revision, &edit->error);
 	return err ? err : set_fields(edit, a);
 }
 

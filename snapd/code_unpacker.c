@@ -107,9 +107,9 @@ int code_unpacker_run(const char *job, int from, int to, struct unpacker_result 
 {
 	CLEANUP_FD int result = -1;
 	CLEANUP_FD int result_end = -1;
-	int ends[2], status = 0, err;
+	int ends[2] = {-1, -1}, status = 0, err;
+	pid_t pid = -1;
 	size_t have;
-	pid_t pid;
 
 	*ret = (struct unpacker_result){0};
 	err = pipe2(ends, O_CLOEXEC) ? -errno : 0;

@@ -15,6 +15,13 @@ static void put_u32(uint8_t *to, uint32_t value)
 	memcpy(to, &value, sizeof(value));
 }
 
+/** Return: where the next bytes go. */
+static uint8_t *put_bytes(uint8_t *at, const void *data, size_t n)
+{
+	memcpy(at, data, n);
+	return at + n;
+}
+
 static void put_header(struct eventstream_frame *f, const char *name, const char *value)
 {
 	size_t name_bytes = strlen(name), value_bytes = strlen(value);
@@ -22,13 +29,12 @@ static void put_header(struct eventstream_frame *f, const char *name, const char
 
 	assert(f->head_bytes + 1 + name_bytes + 3 + value_bytes <= sizeof(f->head));
 	*at++ = (uint8_t)name_bytes;
-	memcpy(at, name, name_bytes);
-	at += name_bytes;
+	at = put_bytes(at, name, name_bytes);
 	*at++ = HEADER_TEXT;
 	*at++ = (uint8_t)(value_bytes >> 8);
 	*at++ = (uint8_t)value_bytes;
-	memcpy(at, value, value_bytes);
-	f->head_bytes = (size_t)(at + value_bytes - f->head);
+	at = put_bytes(at, value, value_bytes);
+	f->head_bytes = (size_t)(at - f->head);
 }
 
 void eventstream_frame_make(struct eventstream_frame *f, const char *type, const char *content_type,

@@ -121,7 +121,7 @@ static bool payload_hash(struct http_auth *auth, const char *named, char ret[SIG
 	sha256_digest(&auth->body, sizeof(digest), digest);
 	sigv4_hex(digest, ret);
 	if (named && !strcmp(named, SIGV4_UNSIGNED_PAYLOAD))
-		strcpy(ret, SIGV4_UNSIGNED_PAYLOAD);
+		memcpy(ret, SIGV4_UNSIGNED_PAYLOAD, sizeof(SIGV4_UNSIGNED_PAYLOAD));
 	return !named || !strcmp(named, ret);
 }
 

@@ -203,6 +203,19 @@ int http_listen_fd(int fd, http_router router)
 	return open_door(fd, &door);
 }
 
+static unsigned port_of(const struct sockaddr_storage *a)
+{
+	struct sockaddr_in6 in6;
+	struct sockaddr_in in4;
+
+	if (a->ss_family == AF_INET6) {
+		memcpy(&in6, a, sizeof(in6));
+		return ntohs(in6.sin6_port);
+	}
+	memcpy(&in4, a, sizeof(in4));
+	return ntohs(in4.sin_port);
+}
+
 static int make_tcp_socket(const struct addrinfo *a, unsigned *ret_port)
 {
 	int left = take_inherited(a->ai_addr, a->ai_addrlen);
@@ -222,9 +235,7 @@ static int make_tcp_socket(const struct addrinfo *a, unsigned *ret_port)
 	if ((left < 0 && (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG))) ||
 	    getsockname(fd, (struct sockaddr *)&bound, &n))
 		return -errno;
-	*ret_port =
-		ntohs(a->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&bound)->sin6_port
-					       : ((struct sockaddr_in *)(void *)&bound)->sin_port);
+	*ret_port = port_of(&bound);
 	return steal_fd(&fd);
 }
 

@@ -218,7 +218,7 @@ static void write_counters(FILE *to)
 	for (int i = 0; i < METRIC_COUNTER_COUNT; i++) {
 		const struct series *s = &counters[i];
 
-		if (s->family != last)
+		if (!last || s->family != last)
 			metrics_write_head(to, s->family->name, "counter", s->family->help);
 		last = s->family;
 		if (*s->labels)
@@ -269,7 +269,7 @@ void metrics_write(FILE *to)
 	for (int i = 0; i < METRIC_HISTOGRAM_COUNT; i++) {
 		const struct family *f = histograms[i].family;
 
-		if (f != last)
+		if (!last || f != last)
 			metrics_write_head(to, f->name, "histogram", f->help);
 		last = f;
 		write_histogram(to, &histograms[i], &times[i]);

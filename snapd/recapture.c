@@ -189,7 +189,8 @@ static void on_done(void *arg, struct version *v, unsigned status, const char *e
 		recapture.judge = true; /* files may have changed meanwhile */
 		return;
 	}
-	doublings = MIN(tried->recapture.failures++, (unsigned)RETRY_DOUBLINGS_MAX);
+	doublings = MIN(tried->recapture.failures, (unsigned)RETRY_DOUBLINGS_MAX);
+	tried->recapture.failures++;
 	tried->recapture.retry_ns =
 		clock_mono_ns() +
 		MIN((uint64_t)RETRY_FIRST_S << doublings, (uint64_t)RETRY_MAX_S) * NSEC_PER_SEC;

@@ -242,7 +242,7 @@ static bool parse_time(struct sigv4_claim *c, const char *text)
 
 	if (strlen(text) != sizeof(c->amz_date) - 1)
 		return false;
-	strcpy(c->amz_date, text);
+	memcpy(c->amz_date, text, sizeof(c->amz_date));
 	for (int i = 0; i < 16; i++)
 		if (i != 8 && i != 15 && !isdigit((unsigned char)text[i]))
 			return false;

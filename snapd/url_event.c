@@ -237,13 +237,25 @@ static json_t *texts_of(json_t *headers)
 	return texts;
 }
 
+/** As a number, or as a text that is one; 0: neither. */
+static json_int_t status_code(const json_t *status)
+{
+	const char *text = json_string_value(status);
+	json_int_t code;
+	char *end;
+
+	if (!text)
+		return json_integer_value(status);
+	code = strtoll(text, &end, 10);
+	return *end ? 0 : code;
+}
+
 static int parse_structured(struct url_reply *reply, json_t *status)
 {
 	json_t *headers = json_object_get(reply->root, "headers");
 	json_t *cookies = json_object_get(reply->root, "cookies");
 	json_t *body = json_object_get(reply->root, "body");
-	json_int_t code = json_is_string(status) ? atoll(json_string_value(status))
-						 : json_integer_value(status);
+	json_int_t code = status_code(status);
 
 	if (code < STATUS_MIN || code > STATUS_MAX)
 		return -EBADMSG;
