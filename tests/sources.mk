@@ -157,6 +157,8 @@ test_virtio_blk_LDLIBS := -luring
 test_virtio_vsock_LIBS := vmm common
 test_virtio_net_LIBS := vmm common
 test_virtio_balloon_LIBS := vmm common
+fuzz_virtio_LIBS := vmm common
+fuzz_virtio_LDLIBS := -luring
 # The agent of kernel guests, here in the place of a guest; no KVM.
 UNIT_TESTS += test_agent_parse test_agent_service
 test_agent_parse_LIBS := agent common

@@ -18,7 +18,7 @@
 #include "common/util.h"
 #include "vmm/kernel/virtio_mmio.h"
 
-#define DRIVER_BASE GUEST_RAM_GPA
+#define DRIVER_BASE 0ull
 enum { DRIVER_RAM_BYTES = 8 << 20, DRIVER_QUEUES = VIRTIO_QUEUES_MAX };
 
 #define DRIVER_CHECK(condition)                                                                    \
@@ -69,7 +69,7 @@ static inline uint64_t driver_alloc(struct driver *v, uint64_t n, uint64_t align
 static inline void driver_init(struct driver *v)
 {
 	*v = (struct driver){.heap = DRIVER_BASE, .irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-	DRIVER_CHECK(!guest_mem_init(&v->mem, DRIVER_RAM_BYTES) && v->irq >= 0);
+	DRIVER_CHECK(!guest_mem_init_kernel(&v->mem, DRIVER_RAM_BYTES) && v->irq >= 0);
 }
 
 static inline struct virtio_wiring driver_wiring(const struct driver *v)

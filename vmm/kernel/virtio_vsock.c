@@ -82,8 +82,7 @@ static uint32_t put_data(struct vsock_conn *c)
 
 	if (c->local) {
 		n = (uint32_t)MIN((size_t)n, c->to_guest.used);
-		virtq_chain_write(&v->rx, VSOCK_HEADER_BYTES, c->to_guest.data + c->to_guest.head,
-				  n);
+		virtq_chain_write(&v->rx, VSOCK_HEADER_BYTES, vsock_bytes_at(&c->to_guest), n);
 		vsock_bytes_drop(&c->to_guest, n);
 		v->to_guest_bytes -= n;
 	} else {

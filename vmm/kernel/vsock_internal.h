@@ -62,6 +62,12 @@ struct vsock_bytes {
 	size_t head, used, size;
 };
 
+/** vsock_bytes_at() - the first of them; NULL when there is none. */
+static inline uint8_t *vsock_bytes_at(const struct vsock_bytes *b)
+{
+	return b->data ? b->data + b->head : NULL;
+}
+
 /**
  * struct vsock_conn - one connection. Counters of bytes are modulo 2^32, as in packets (5.10.6.3).
  * @owes: packets to send

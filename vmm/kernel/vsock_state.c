@@ -34,7 +34,7 @@ static void save_conn(const struct vsock_conn *c, struct state_writer *w)
 	state_put_u32(w, c->sent);
 	state_put_u32(w, c->fwd);
 	state_put_u32(w, c->fwd_told);
-	state_put_bytes(w, c->to_guest.data + c->to_guest.head, c->to_guest.used);
+	state_put_bytes(w, vsock_bytes_at(&c->to_guest), c->to_guest.used);
 }
 
 int vsock_save(const struct virtio_device *d, struct state_writer *w)

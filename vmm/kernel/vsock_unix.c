@@ -276,7 +276,7 @@ int unix_send(struct vsock_conn *c, const struct virtq_chain *chain, uint32_t of
 /** Try again with what waits, and do what waits for its end. */
 static void flush(struct vsock_conn *c)
 {
-	struct iovec iov = {c->to_host.data + c->to_host.head, c->to_host.used};
+	struct iovec iov = {vsock_bytes_at(&c->to_host), c->to_host.used};
 	ssize_t sent;
 
 	if (!c->to_host.used)
