@@ -48,7 +48,7 @@ static bool env_number(const char *name, unsigned long *ret)
 /** Is a variable meant for this process? One that a parent forgot to clear is not. */
 static bool env_pid_is_ours(const char *name, bool if_absent)
 {
-	unsigned long pid;
+	unsigned long pid = 0;
 
 	return getenv(name) ? env_number(name, &pid) && pid == (unsigned long)getpid() : if_absent;
 }
