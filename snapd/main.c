@@ -257,6 +257,9 @@ static void open_files(const struct options *o, struct resources *res)
 	res->vmm_fd = open(o->vmm, O_PATH | O_CLOEXEC);
 	if (res->vmm_fd < 0)
 		die("%s: %m: it runs the virtual machines: say where it is with --vmm", o->vmm);
+	if (!*o->unpacker)
+		die("unpacker: not found beside snapd: it belongs where the vmm program is: "
+		    "install it again");
 	ret = code_unpacker_init(o->unpacker);
 	if (ret)
 		die("%s: %s: it reads uploaded code", o->unpacker, strerror(-ret));

@@ -548,10 +548,6 @@ void options_parse(struct options *o, int argc, char **argv)
 		find_beside(o->runtime_dir, "../share/quickthaw", "../../guest", "/bootstrap.py");
 	if (!*o->vmm)
 		die("vmm: not found beside snapd: say where it is with --vmm PATH");
-	if (!*o->unpacker)
-		die("unpacker: not found beside snapd: it belongs where the vmm program is; "
-		    "install "
-		    "it again");
 	if (!*o->runtime_dir)
 		die("bootstrap.py: not found: say in which directory it is with --runtime-dir DIR");
 }
