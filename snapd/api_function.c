@@ -230,6 +230,7 @@ static void take_update(struct store_job *job, struct version *v)
 	v->modified_ns = clock_real_ns();
 	memcpy(v->revision, job->revision, sizeof(v->revision));
 	version_close_dirs(v);
+	scheduler_retire_instances(v); /* what is invoked from now on is the new one */
 	shell_pool_want_class(scheduler_ram_class(&v->settings));
 }
 
