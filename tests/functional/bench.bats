@@ -178,3 +178,19 @@ trace() {
 	assert_equal "$output" ""
 	[ ! -e "$dirs" ] || fail "$dirs is left"
 }
+
+@test "bench service: parts of it, small: rows, goals, nothing lost or left" {
+	local out=$BATS_TEST_TMPDIR/service.json name
+	run bench service --scale 1 --only burst --only churn --build "${BUILD:-build}" --out "$out"
+	assert_success
+	assert_output_has "MUST" "not measured" "at 1 % of the sizes" "results: $out"
+	for name in churn_not_served churn_lost churn_duplicated churn_leaked_processes churn_leaked_fds \
+		churn_leaked_memfds; do
+		assert_equal "$name $(jq --arg name "$name" '[.rows[] | select(.case == $name)][0].p50' "$out")" \
+			"$name 0"
+	done
+	jq -e '[.rows[] | select(.case == "burst_p99")][0].p50 > 0' "$out"
+	run bench service --only everything
+	assert_failure 2
+	assert_output_has "give fresh, warm, burst or churn"
+}

@@ -102,6 +102,37 @@ def handler(event, context):
 	assert_equal "$output" '"from an image"'
 }
 
+@test "snapctl deploy: a zip file with a layer, an image, over what there is" {
+	local tmp=$BATS_TEST_TMPDIR arn=arn:aws:lambda:local:000000000000:layer:one:1
+	start_snapd --shells 1
+	make_code zip "$tmp/one.zip" "python/from_layer.py=WHAT = 'one'"
+	run http POST "$LAYERS/one/versions" --data "$(body_with_zip "$tmp/one.zip" '{Content: {ZipFile: .}}')"
+	assert_equal "$(json .LayerVersionArn)" $arn
+	make_code zip "$tmp/code.zip" "app.py=import from_layer
+def handler(event, context): return from_layer.WHAT"
+	run snapctl deploy code --zip "$tmp/code.zip" --layer $arn --timeout 60 --publish
+	assert_success
+	run snapctl invoke code '{}'
+	assert_success
+	assert_output_has '"one"'
+	make_code image "$tmp/image" "var/task/app.py=def handler(e, c): return 'from an image'"
+	cd "$tmp"
+	run snapctl deploy code --image image --timeout 60 --publish
+	assert_success
+	run snapctl invoke code '{}' --version 2
+	assert_success
+	assert_output_has '"from an image"'
+	run snapctl deploy code --zip "$tmp/code.zip" --image image
+	assert_failure 2
+	assert_output_has "give one of --dir, --zip and --image"
+	run snapctl deploy code --zip "$tmp/code.zip" --layer arn:aws:lambda:local:000000000000:layer:none:7
+	assert_failure 1
+	assert_output_has "layer:none:7"
+	run snapctl deploy code --zip /etc/passwd
+	assert_failure 1
+	assert_output_has zip
+}
+
 # invoke_marked - the function "marked" says which bootstrap it runs on; sets kind (of the start), output
 invoke_marked() {
 	run http POST "$FUNCTIONS/marked/invocations?Qualifier=1" --data '{}' --dump-header "$BATS_TEST_TMPDIR/head"

@@ -119,7 +119,8 @@ snapd_ready_or_gone() {
 }
 
 # start_snapd [SNAPD-OPTION...] - start snapd and wait until it serves. Sets SNAPD_DIR (kept if it is
-# set already, to start again on the same state), SNAPD_SOCKET, SNAPD_PID, SNAPD_LOG.
+# set already, to start again on the same state), SNAPD_SOCKET, SNAPD_PID, SNAPD_LOG. The words of
+# the array SNAPD_BEFORE are a command that executes it.
 start_snapd() {
 	require_programs snapd vmm
 	# A socket's path has at most 107 bytes: bats' own directories may be too deep for that.
@@ -129,7 +130,7 @@ start_snapd() {
 	mkdir -p "$SNAPD_DIR/state"
 	# fd 3 is bats' own: a daemon that held it would keep bats from ending. The death signal
 	# ends snapd with the test, also when that is killed.
-	setpriv --pdeathsig TERM "$BIN/snapd" --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" \
+	setpriv --pdeathsig TERM "${SNAPD_BEFORE[@]}" "$BIN/snapd" --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" \
 		--vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" "$@" \
 		</dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
 	SNAPD_PID=$!

@@ -149,6 +149,18 @@ def show_url():
     assert answer.status == 403
     assert answer.headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
     assert request(URLS, "POST", path + "x?b=1&a=2", b"body").status == 201
+
+    # With the mode RESPONSE_STREAM parts come when they are made.
+    api.update_function_url_config(FunctionName="stream", AuthType="NONE",
+                                   InvokeMode="RESPONSE_STREAM")
+    answer = request(URLS, "GET", path + "parts?pause=3", sign=False)
+    assert answer.status == 200 and answer.headers["Transfer-Encoding"] == "chunked", answer.headers
+    assert answer.read1() == b"part "
+    assert "invoking" in states(), states()
+    assert answer.read() == b"part part "
+    api.update_function_url_config(FunctionName="stream", InvokeMode="BUFFERED")
+    answer = request(URLS, "GET", path + "parts", sign=False)
+    assert answer.status == 200 and answer.read() == b"part part part ", answer.status
     print("url")
 
 

@@ -27,6 +27,10 @@ aws_lambda() {
 	/usr/bin/aws --endpoint-url "$ENDPOINT" --cli-read-timeout 600 lambda "$@"
 }
 
+one_event_is_over() {
+	[ "$(http GET /quickthaw/v1/events | jq '.Succeeded == 1 and .Depth == 0')" = true ]
+}
+
 @test "boto3: functions, versions, aliases, concurrency, events, URLs, tags, errors" {
 	run /usr/bin/python3 "$BATS_TEST_DIRNAME/lambda_api.py" "$ENDPOINT"
 	assert_success
@@ -51,6 +55,21 @@ aws_lambda() {
 	assert_success
 	assert_output_has '"ExecutedVersion": "1"'
 	grep -q "Hello, awscli!" "$BATS_TEST_TMPDIR/out"
+	run aws_lambda invoke --function-name cli --log-type Tail --query LogResult --output text \
+		"$BATS_TEST_TMPDIR/out"
+	assert_success
+	output=$(base64 -d <<<"$output")
+	assert_output_has "START RequestId: " "END RequestId: " "Memory Size: 128 MB"
+	run aws_lambda invoke --function-name cli --invocation-type Event "$BATS_TEST_TMPDIR/out"
+	assert_success
+	assert_output_has '"StatusCode": 202'
+	wait_until 60 one_event_is_over || fail "the event does not run"
+	run aws_lambda publish-layer-version --layer-name cli --zip-file "fileb://$zip"
+	assert_success
+	run aws_lambda update-function-configuration --function-name cli \
+		--layers arn:aws:lambda:local:000000000000:layer:cli:1
+	assert_success
+	assert_output_has "layer:cli:1"
 	run aws_lambda get-function --function-name cli --qualifier 1
 	assert_success
 	assert_output_has '"State": "Active"'
@@ -62,4 +81,38 @@ aws_lambda() {
 	run aws_lambda get-function --function-name cli
 	assert_failure
 	assert_output_has "ResourceNotFoundException" "Function not found"
+}
+
+@test "awscli: a version that takes long is Pending, and waited for" {
+	local code=$BATS_TEST_TMPDIR/code zip=$BATS_TEST_TMPDIR/code.zip
+	stop_snapd
+	start_snapd --listen 127.0.0.1:0 --keys "$BATS_TEST_TMPDIR/keys" --publish-wait 0
+	ENDPOINT=http://$(sed -n 's/.*serving on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$SNAPD_LOG" | tail -n 1)
+	mkdir "$code"
+	printf 'import time\ntime.sleep(2)\ndef handler(e, c): return 1\n' >"$code/app.py"
+	(cd "$code" && /usr/bin/python3 -m zipfile -c "$zip" app.py)
+	run aws_lambda create-function --function-name slow --runtime python3.11 --handler app.handler \
+		--role arn:aws:iam::123456789012:role/r --zip-file "fileb://$zip" --timeout 60
+	assert_success
+	run aws_lambda publish-version --function-name slow
+	assert_success
+	assert_output_has '"Version": "1"' '"State": "Pending"'
+	run aws_lambda wait published-version-active --function-name slow --qualifier 1
+	assert_success
+	run aws_lambda invoke --function-name slow --qualifier 1 "$BATS_TEST_TMPDIR/out"
+	assert_success
+	assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" 1
+	# One that cannot be made is gone again, and waiting for it fails.
+	printf 'nonsense' >"$code/app.py"
+	(cd "$code" && /usr/bin/python3 -m zipfile -c "$zip" app.py)
+	run aws_lambda update-function-code --function-name slow --zip-file "fileb://$zip"
+	assert_success
+	run aws_lambda publish-version --function-name slow
+	assert_success
+	run aws_lambda wait published-version-active --function-name slow --qualifier 2
+	assert_failure
+	# snapctl waits for the end.
+	run snapctl publish slow
+	assert_failure 1
+	assert_output_has SnapStartException nonsense
 }

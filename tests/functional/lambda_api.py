@@ -4,11 +4,14 @@
 
 One process for everything, because importing boto3 takes longer than all that it does here.
 """
+import base64
 import io
 import json
 import re
 import sys
 import time
+import urllib.error
+import urllib.request
 import zipfile
 
 import boto3
@@ -93,6 +96,13 @@ def publish(c):
     reply, answer = invoke(c, "1", Payload=b'{"n": 1}', LogType="Tail")
     assert reply["ExecutedVersion"] == "1", reply
     assert answer == {"code": "first", "stage": "test", "got": {"n": 1}}, answer
+    lines = base64.b64decode(reply["LogResult"]).decode().splitlines()
+    request_id = reply["ResponseMetadata"]["RequestId"]
+    assert lines[0].startswith(f"START RequestId: {request_id} Version: 1"), lines
+    assert "the handler was here" in lines, lines
+    assert lines[-2] == f"END RequestId: {request_id}", lines
+    assert lines[-1].startswith(f"REPORT RequestId: {request_id}\tDuration: "), lines
+    assert "LogResult" not in invoke(c, "1")[0]
     assert c.publish_version(FunctionName="api")["Version"] == "1"
 
     old = c.get_function_configuration(FunctionName="api")["RevisionId"]
@@ -202,11 +212,75 @@ def events_and_urls(c):
             Qualifier="prod")
 
 
+def signed(c, method, path):
+    """A request to what is Quickthaw's own, with this client's key."""
+    request = AWSRequest(method, sys.argv[1] + path)
+    SigV4Auth(boto3.Session().get_credentials(), "lambda", c.meta.region_name).add_auth(request)
+    return URLLib3Session().send(request.prepare())
+
+
 def invocation_types(c):
     assert c.invoke(FunctionName="api", Qualifier="2", InvocationType="DryRun")[
         "StatusCode"] == 204
-    assert c.invoke(FunctionName="api", Qualifier="2", InvocationType="Event", Payload=b"{}")[
-        "StatusCode"] == 202
+    accepted = c.invoke(FunctionName="api", Qualifier="1", InvocationType="Event", Payload=b"{}")
+    assert accepted["StatusCode"] == 202 and not accepted["Payload"].read(), accepted
+    # It runs, under the id that was told when it was accepted.
+    end = "END RequestId: " + accepted["ResponseMetadata"]["RequestId"]
+    deadline = time.monotonic() + 300
+    while end not in (log := signed(c, "GET", "/quickthaw/v1/functions/api/logs").text):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.2)
+    events = signed(c, "GET", "/quickthaw/v1/events")
+    assert json.loads(events.text)["Succeeded"] == 1, events.text
+
+
+def layers(c):
+    text = "WHAT = 'a layer'"
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("python/from_layer.py", text)
+    made = c.publish_layer_version(LayerName="libs", Description="first",
+                                   Content={"ZipFile": data.getvalue()},
+                                   CompatibleRuntimes=["python3.11"])
+    assert made["Version"] == 1 and made["Content"]["CodeSize"] == len(data.getvalue()), made
+    arn = made["LayerVersionArn"]
+    assert arn == made["LayerArn"] + ":1", made
+    assert [one["LayerName"] for one in c.list_layers()["Layers"]] == ["libs"]
+    assert c.list_layer_versions(LayerName="libs")["LayerVersions"][0]["Version"] == 1
+    got = c.get_layer_version(LayerName="libs", VersionNumber=1)
+    assert got["Content"]["CodeSha256"] == made["Content"]["CodeSha256"], got
+    assert c.get_layer_version_by_arn(Arn=arn)["LayerVersionArn"] == arn
+    with urllib.request.urlopen(got["Content"]["Location"]) as answer:
+        assert answer.read() == data.getvalue()
+    c.create_function(FunctionName="layered", Runtime="python3.11", Role=ROLE, Timeout=60,
+                      Handler="app.handler", Layers=[arn], Code={"ZipFile": zipped(
+                          "import from_layer\ndef handler(e, c):\n    return from_layer.WHAT\n")})
+    reply = c.invoke(FunctionName="layered", Qualifier="$LATEST")
+    assert json.load(reply["Payload"]) == "a layer", reply
+    shown = c.get_function_configuration(FunctionName="layered")
+    assert [one["Arn"] for one in shown["Layers"]] == [arn], shown
+    c.update_function_configuration(FunctionName="layered", Layers=[])
+    reply = c.invoke(FunctionName="layered", Qualifier="$LATEST")
+    assert reply["FunctionError"] == "Unhandled", reply
+    c.delete_layer_version(LayerName="libs", VersionNumber=1)
+    refused("ResourceNotFoundException", 404, c.get_layer_version, LayerName="libs",
+            VersionNumber=1)
+    c.delete_function(FunctionName="layered")
+
+
+def download(c):
+    """The code's URL is its own credential, good for that and for nothing else."""
+    location = c.get_function(FunctionName="api", Qualifier="2")["Code"]["Location"]
+    assert location.startswith(sys.argv[1] + "/"), location
+    with urllib.request.urlopen(location) as answer:
+        assert zipfile.ZipFile(io.BytesIO(answer.read())).read("app.py") == SECOND.encode()
+    for wrong in (location[:-1] + ("0" if location[-1] != "0" else "1"),
+                  location.replace("Version=2", "Version=1"), location.split("?", 1)[0]):
+        try:
+            urllib.request.urlopen(wrong)
+            raise AssertionError(f"had without a right to it: {wrong}")
+        except urllib.error.HTTPError as error:
+            assert error.code == 403, (wrong, error.code)
 
 
 def tags(c):
@@ -283,7 +357,7 @@ def main():
     c = boto3.client("lambda", endpoint_url=sys.argv[1], config=Config(
         retries={"max_attempts": 0}, read_timeout=600, connect_timeout=60))
     for step in (create, publish, alias, concurrency, events_and_urls, invocation_types, tags,
-                 lists, errors, every_operation, delete):
+                 lists, layers, download, errors, every_operation, delete):
         step(c)
         print(f"{step.__name__}: ok", flush=True)
 

@@ -76,3 +76,45 @@ check() {
 	assert_failure 1
 	assert_output_has "Function not found" "naps:7"
 }
+
+# stall PERCENT SECONDS - as /proc/pressure/memory would tell of it
+stall() {
+	local us end=$((SECONDS + $2))
+	us=$(sed -n 's/.*total=//p' "$BATS_TEST_TMPDIR/pressure")
+	while ((SECONDS < end)); do
+		us=$((us + $1 * 1000))
+		printf 'some avg10=0.00 avg60=0.00 avg300=0.00 total=%s\n' "$us" >"$BATS_TEST_TMPDIR/pressure"
+		sleep 0.1
+	done
+}
+
+# start_under_pressure [SNAPD-OPTION...] - a snapd to which the kernel says what stall writes
+start_under_pressure() {
+	[ -e /proc/pressure/memory ] || skip "this kernel does not tell of pressure"
+	echo 'some avg10=0.00 avg60=0.00 avg300=0.00 total=1' >"$BATS_TEST_TMPDIR/pressure"
+	SNAPD_BEFORE=(unshare --mount bash -c '
+		mount --make-rprivate / && mount --bind "$1" /proc/pressure/memory || exit
+		shift
+		exec "$@"
+	' bash "$BATS_TEST_TMPDIR/pressure")
+	start_snapd "$@"
+}
+
+idle_instances() {
+	http GET /quickthaw/v1/stats | jq '[.Instances[] | select(.State == "idle")] | length'
+}
+
+@test "scheduler: when the kernel says that memory is short, idle instances end" {
+	start_under_pressure --keep-warm 3000
+	functions naps
+	invoke naps '{}'
+	assert_fine
+	assert_equal "$(idle_instances)" 1
+	stall 2 7
+	assert_equal "$(idle_instances)" 1
+	stall 50 12
+	assert_equal "$(idle_instances)" 0
+	grep -q "memory is short: instance" "$SNAPD_LOG"
+	invoke naps '{}'
+	assert_fine
+}

@@ -29,7 +29,8 @@ def at_url(event):
     if event["rawPath"] == "/fail":
         raise ValueError("no page")
     if event["rawPath"] == "/parts":
-        return parts({"count": 3, "text": "part "})
+        pause = int((event.get("queryStringParameters") or {}).get("pause", 0))
+        return parts({"count": 3, "text": "part ", "pause": pause})
     return {"statusCode": 201, "headers": {"X-From": "function", "Content-Type": "text/x-test"},
             "cookies": ["a=1", "b=2"],
             "body": " ".join([event["requestContext"]["http"]["method"], event["rawPath"],
