@@ -125,11 +125,18 @@ guest-images: ## kernel, initramfs and root file systems of kernel guests, into 
 	$(Q)scripts/setup build kernel
 	$(SUBMAKE) all
 	$(Q)BUILD=$(BUILD) scripts/build-initramfs
-	$(SUBMAKE) build/kernel/python.erofs build/kernel/nodejs.erofs
+	$(SUBMAKE) build/kernel/python.erofs build/kernel/nodejs.erofs build/kernel/hello-python.erofs
 
 # Made once: with newer packages, after `rm build/kernel/*.erofs`.
 build/kernel/%.erofs: guest/rootfs/%.list
 	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(wildcard guest/*.py),--add $(f):/var/runtime/$(notdir $(f))) $@
+
+build/kernel/hello-python.erofs: $(wildcard examples/hello-python/*)
+	$(Q)scripts/build-rootfs --dir examples/hello-python $@
+
+bench-kernel: guest-images ## kernel guests beside other systems' on hardware KVM, into build/bench/kernel.json (BENCH_ARGS=...)
+	$(Q)HOST=$(HOST) scripts/with-kvm --memory 6144 --timeout 3600 -- sh -c \
+		'exec $(BUILD)/bin/bench kernel $${HWKVM_OUT:+--out $$HWKVM_OUT/kernel.json} $(BENCH_ARGS)'
 
 soak: ## 10,000 invocations over 50 functions while instances come, go and are killed: none lost, none twice, none left
 	$(Q)scripts/setup build test
@@ -218,6 +225,6 @@ help: ## this list
 	@grep -hE '^[a-z_.-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: soak all asan asan-unit-tests bench bench-service check clean compile_commands.json deb demo distclean format \
+.PHONY: soak all asan asan-unit-tests bench bench-kernel bench-service check clean compile_commands.json deb demo distclean format \
 	format-check fuzz fuzzers guest-images help install lint print-kvm-tests print-unit-tests setup test test-hwkvm tsan unit-tests
 .DELETE_ON_ERROR:

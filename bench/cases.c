@@ -107,8 +107,7 @@ static double proc_number(int pid, const char *file, const char *field)
 	return at ? strtod(at + strlen(field), NULL) * 1024 : 0;
 }
 
-/** Memory that no other process shares; 0 when the process is gone. */
-static double private_bytes(int pid)
+double process_private_bytes(int pid)
 {
 	return proc_number(pid, "smaps_rollup", "Private_Clean:") +
 	       proc_number(pid, "smaps_rollup", "Private_Dirty:");
@@ -128,7 +127,7 @@ int case_instance_memory(struct bench *b, const char *name, const char *event)
 		ret = service_invoke(&b->service, name, event, "resident", true, &sample);
 		if (ret)
 			return ret;
-		v = private_bytes((int)sample.pid);
+		v = process_private_bytes((int)sample.pid);
 		if (v > 0)
 			samples_add(&bytes, v);
 	}

@@ -27,6 +27,8 @@ int case_bare_process(struct bench *b);
  */
 int case_bubblewrap(struct bench *b);
 
+/** process_private_bytes() - memory that no other process shares; 0 when the process is gone. */
+double process_private_bytes(int pid);
 /** host_describe() - kind, kernel, processor and load, into results.host; warns of a busy machine.
  */
 void host_describe(struct bench *b);

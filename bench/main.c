@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bench/cases.h"
+#include "bench/kernel_case.h"
 #include "bench/report.h"
 #include "bench/service_load.h"
 #include "bench/trace/trace.h"
@@ -29,6 +30,7 @@ static const char usage_text[] =
 	"Usage: bench run [OPTION]...\n"
 	"       bench measure --function NAME [OPTION]...\n"
 	"       bench service [OPTION]...\n"
+	"       bench kernel [OPTION]...\n"
 	"       bench trace --function NAME [OPTION]...\n"
 	"       bench compare A.json B.json\n"
 	"\n"
@@ -41,6 +43,10 @@ static const char usage_text[] =
 	"  measure  one published function of a running snapd, as one table\n"
 	"  service  start a snapd of its own and load it from this process: throughput on fresh\n"
 	"           and on warm instances, bursts, many functions, more than it can do\n"
+	"  kernel   kernel guests of this vmm and of others on the same images (make "
+	"guest-images):\n"
+	"           cold boot, restore to response, snapshot, memory of clones; needs hardware "
+	"KVM\n"
 	"  trace    one invocation's page mappings, exits and template fills on a time line,\n"
 	"           with guest addresses and mappings (needs BPF)\n"
 	"  compare  two result files, row by row; exit 1 when a p50 grew by more than a fifth\n"
@@ -69,6 +75,12 @@ static const char usage_text[] =
 	"                     emulated host 1)\n"
 	"  --only PART        fresh, warm, burst or churn; may be given several times\n"
 	"  --out FILE         as of run (default BUILD/bench/service.json)\n"
+	"Options of kernel:\n"
+	"  --boots N, --colds N  cold boots and restores of each system\n"
+	"  --clones N     clones alive at once (default 8)\n"
+	"  --memory MIB   of each guest (default 256)\n"
+	"  --tcg          QEMU emulates the CPU: no KVM is needed, and times mean nothing\n"
+	"  --out FILE     as of run (default BUILD/bench/kernel.json)\n"
 	"Options of all:\n"
 	"  --build DIR    where bin/ and scratch files are (default build)\n"
 	"  --source DIR   where examples/, guest/ and bench/ are (default .)\n"
@@ -93,6 +105,9 @@ struct options {
 	const char *event;
 	const char *start;
 	unsigned scale;
+	unsigned clones;
+	bool tcg;
+	unsigned memory_mib;
 	unsigned parts; /**< enum service_part; 0: all */
 	char bin_dir[256];
 	char out_default[280];
@@ -110,6 +125,9 @@ static const struct option long_options[] = {
 	{"event", required_argument, NULL, 'e'},
 	{"start", required_argument, NULL, 's'},
 	{"scale", required_argument, NULL, 'p'},
+	{"tcg", no_argument, NULL, 'T'},
+	{"clones", required_argument, NULL, 'C'},
+	{"memory", required_argument, NULL, 'm'},
 	{"build", required_argument, NULL, 'B'},
 	{"source", required_argument, NULL, 'D'},
 	{"only", required_argument, NULL, 'O'},
@@ -218,6 +236,15 @@ static void parse_option(struct options *o, int c)
 		break;
 	case 'O':
 		add_part(o, optarg);
+		break;
+	case 'T':
+		o->tcg = true;
+		break;
+	case 'C':
+		o->clones = (unsigned)number("clones", optarg, 16);
+		break;
+	case 'm':
+		o->memory_mib = (unsigned)number("memory", optarg, 3072);
 		break;
 	case 'B':
 		o->bench.build_dir = optarg;
@@ -339,6 +366,22 @@ static int command_service(struct options *o)
 	return write_results(b, o->out) ? 1 : 0;
 }
 
+static int command_kernel(struct options *o)
+{
+	struct bench *b = &o->bench;
+
+	if (!o->out) {
+		snprintf(o->out_default, sizeof(o->out_default), "%s/bench/kernel.json",
+			 b->build_dir);
+		o->out = o->out_default;
+	}
+	host_describe(b);
+	if (kernel_case_run(b, o->memory_mib, o->clones, o->tcg))
+		return 1;
+	report_table(&b->results);
+	return write_results(b, o->out) ? 1 : 0;
+}
+
 static int attach(struct options *o, const char *command)
 {
 	const char *env = getenv("QUICKTHAW_SOCKET");
@@ -405,7 +448,7 @@ static int dispatch(struct options *o, const char *command, int argc, char **arg
 		return 2;
 	}
 	if (!strcmp(command, "run") || !strcmp(command, "measure") || !strcmp(command, "trace") ||
-	    !strcmp(command, "service")) {
+	    !strcmp(command, "service") || !strcmp(command, "kernel")) {
 		status = no_arguments(command, argc, argv);
 		if (status)
 			return status;
@@ -414,6 +457,8 @@ static int dispatch(struct options *o, const char *command, int argc, char **arg
 		return command_run(o);
 	if (!strcmp(command, "service"))
 		return command_service(o);
+	if (!strcmp(command, "kernel"))
+		return command_kernel(o);
 	if (!strcmp(command, "measure"))
 		return command_measure(o);
 	if (!strcmp(command, "trace"))
@@ -433,6 +478,8 @@ int main(int argc, char **argv)
 			  .warms = 500},
 		.event = "{}",
 		.start = "resident",
+		.clones = 8,
+		.memory_mib = 256,
 	};
 	const char *command = argc > 1 ? argv[1] : "";
 	int status;

@@ -181,6 +181,22 @@ write_tree() {
 		modules/vmw_vsock_virtio_transport.ko
 }
 
+@test "bench boots, captures and restores kernel guests in QEMU, without KVM too" {
+	require_kernel
+	require_programs bench
+	has_command qemu-system-x86_64 || skip "QEMU is not installed: run scripts/setup hwkvm"
+	[ -e "$kernel/python.erofs" ] && [ -e "$kernel/hello-python.erofs" ] ||
+		skip "no images of functions here: make guest-images"
+	mkdir -p build
+	ln -s "$kernel" build/kernel
+	run "$BIN/bench" kernel --tcg --boots 1 --colds 1 --clones 1 --build build --source "$ROOT"
+	assert_success
+	jq -e '[.rows[] | select(.system == "qemu-microvm")] | length == 6 and all(.p50 > 0)' \
+		build/bench/kernel.json
+	run ls build/bench
+	assert_equal "$output" kernel.json
+}
+
 # boot_guest COMMAND... - boot root.erofs in QEMU and let its agent run COMMAND; prints what it printed
 boot_guest() {
 	timeout 300 python3 "$BATS_TEST_DIRNAME/agent_host.py" --kernel "$kernel/vmlinuz" \
