@@ -18,9 +18,9 @@
 
 /** struct chunk_builder - up to one chunk of non-zero frames, in address order. */
 struct chunk_builder {
-	struct proc *p;
+	const struct guest_mem *mem;
 	struct snapshot_writer *writer;
-	uint64_t stored_pages;
+	uint64_t visited_pages, stored_pages;
 	unsigned count;
 	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
 	uint8_t data[SNAPSHOT_CHUNK_BYTES];
@@ -40,8 +40,9 @@ static int flush_chunk(struct chunk_builder *b)
 static int add_frame(void *arg, uint32_t page)
 {
 	struct chunk_builder *b = arg;
-	const void *data = guest_page_ptr(&b->p->vm->mem, page);
+	const void *data = guest_page_ptr(b->mem, page);
 
+	b->visited_pages++;
 	if (mem_is_zero(data, PAGE_BYTES))
 		return 0;
 	/* A chunk covers one aligned 64 KiB of addresses, so that neighbours come in together. */
@@ -57,12 +58,12 @@ static int add_frame(void *arg, uint32_t page)
 	return b->count == SNAPSHOT_CHUNK_PAGES ? flush_chunk(b) : 0;
 }
 
-static int write_all(struct proc *p, struct snapshot_writer *writer, const void *metadata,
-		     size_t metadata_bytes, struct capture_stats *stats)
+static int write_all(const struct capture_source *src, struct snapshot_writer *writer,
+		     const void *metadata, size_t metadata_bytes, struct capture_stats *stats)
 {
 	static struct chunk_builder b; /* 64 KiB: too much for a stack, and there is one capture */
 	struct state_writer state = {0};
-	int ret = devices_save(p, &state);
+	int ret = devices_save(src->devices, src->guest, &state);
 
 	if (!ret)
 		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_STATE, state.data,
@@ -71,26 +72,28 @@ static int write_all(struct proc *p, struct snapshot_writer *writer, const void 
 		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_METADATA, metadata,
 					      metadata_bytes);
 	state_writer_free(&state);
-	b.p = p;
+	b.mem = src->mem;
 	b.writer = writer;
 	b.count = 0;
-	b.stored_pages = 0;
+	b.visited_pages = b.stored_pages = 0;
 	if (!ret)
-		ret = mm_for_each_frame(p, add_frame, &b);
+		ret = src->for_each_page(src->guest, add_frame, &b);
 	if (!ret)
 		ret = flush_chunk(&b);
 	if (!ret)
 		ret = snapshot_writer_finish(writer);
+	stats->resident_pages = b.visited_pages;
 	stats->stored_pages = b.stored_pages;
 	return ret;
 }
 
-int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
-		  struct capture_stats *ret_stats)
+int capture_guest(const struct capture_source *source, int fd, const void *metadata,
+		  size_t metadata_bytes, struct capture_stats *ret_stats)
 {
 	struct snapshot_params params = {
-		.ram_pages = p->vm->mem.ram_bytes / PAGE_BYTES,
-		.guest_kind = GUEST_KIND_PROCESS,
+		.ram_pages = source->mem->ram_bytes / PAGE_BYTES,
+		.template_pages = source->template_pages,
+		.guest_kind = source->kind,
 		.created_ns = clock_real_ns(),
 	};
 	struct snapshot_writer *writer = NULL;
@@ -99,14 +102,10 @@ int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_
 	int ret;
 
 	memset(ret_stats, 0, sizeof(*ret_stats));
-	memcpy(params.cpu_features, p->vm->cpu_features, sizeof(params.cpu_features));
-	ret = sched_park(p);
-	mm_trim(p); /* pages mapped ahead that nothing was written to */
-	params.template_pages = mm_template_pages(p);
+	memcpy(params.cpu_features, source->cpu_features, sizeof(params.cpu_features));
+	ret = snapshot_writer_new(fd, &params, &writer);
 	if (!ret)
-		ret = snapshot_writer_new(fd, &params, &writer);
-	if (!ret)
-		ret = write_all(p, writer, metadata, metadata_bytes, ret_stats);
+		ret = write_all(source, writer, metadata, metadata_bytes, ret_stats);
 	snapshot_writer_free(writer);
 	if (!ret && fstat(fd, &st) < 0)
 		ret = -errno;
@@ -115,7 +114,38 @@ int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_
 		return ret;
 	}
 	ret_stats->file_bytes = (uint64_t)st.st_size;
-	ret_stats->resident_pages = mm_resident_pages(p);
 	ret_stats->capture_ns = clock_mono_ns() - start_ns;
 	return 0;
+}
+
+/* ---- process guests ---- */
+
+static int for_each_frame(void *guest, int (*page)(void *arg, uint32_t page), void *arg)
+{
+	return mm_for_each_frame(guest, page, arg);
+}
+
+int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
+		  struct capture_stats *ret_stats)
+{
+	struct capture_source source = {
+		.kind = GUEST_KIND_PROCESS,
+		.mem = &p->vm->mem,
+		.cpu_features = p->vm->cpu_features,
+		.devices = &process_devices,
+		.guest = p,
+		.for_each_page = for_each_frame,
+	};
+	int ret = sched_park(p);
+
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	if (ret) {
+		log_error("capture: %s", strerror(-ret));
+		return ret;
+	}
+	mm_trim(p); /* pages mapped ahead that nothing was written to */
+	source.template_pages = mm_template_pages(p);
+	ret = capture_guest(&source, fd, metadata, metadata_bytes, ret_stats);
+	ret_stats->resident_pages = mm_resident_pages(p);
+	return ret;
 }

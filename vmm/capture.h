@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "include/guest_abi.h"
+#include "vmm/device.h"
+#include "vmm/guest_mem.h"
+
 struct proc;
 
 /** struct capture_stats - what went into the file. */
@@ -17,11 +21,30 @@ struct capture_stats {
 };
 
 /**
- * capture_write() - write a snapshot of a guest all of whose tasks are parked.
+ * struct capture_source - a guest of either kind that stands still.
+ * @template_pages: pages from here on were never touched
+ * @for_each_page: call @page for each page in use, in address order; ends with the first error
+ */
+struct capture_source {
+	enum guest_kind kind;
+	const struct guest_mem *mem;
+	const uint64_t *cpu_features;
+	uint64_t template_pages;
+	const struct device_table *devices;
+	void *guest;
+	int (*for_each_page)(void *guest, int (*page)(void *arg, uint32_t page), void *arg);
+};
+
+/**
+ * capture_guest() - write a snapshot of @source. It is not changed and can go on.
  * @fd: empty regular file; stays the caller's. Naming and installing it is the caller's, too.
  * @metadata: JSON for people
- * The guest is not changed and can go on. Return: 0 or -errno; the file is of no use on error.
+ * Return: 0 or -errno with a log line; the file is of no use on error.
  */
+int capture_guest(const struct capture_source *source, int fd, const void *metadata,
+		  size_t metadata_bytes, struct capture_stats *ret_stats);
+
+/** capture_write() - the same of a process guest all of whose tasks are parked. */
 int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
 		  struct capture_stats *ret_stats);
 

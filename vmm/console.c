@@ -7,14 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/log.h"
-#include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
 #include "vmm/cpu_features.h"
 #include "vmm/guest.h"
@@ -127,102 +125,39 @@ static void invoke(struct proc *p, const char *payload)
 	sched_run(p, until_answered);
 }
 
-static int capture(struct proc *p, const char *path)
+static int write_snapshot(void *guest, int fd, struct capture_stats *ret_stats)
 {
-	CLEANUP_FREE char *tmp = NULL;
-	CLEANUP_FD int fd = -1;
-	struct capture_stats stats;
 	static const char metadata[] = "{\"made_by\":\"vmm run\"}";
-	int ret;
 
-	if (asprintf(&tmp, "%s.tmp.%d", path, getpid()) < 0)
-		return -ENOMEM;
-	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	ret = capture_write(p, fd, metadata, sizeof(metadata) - 1, &stats);
-	if (ret)
-		unlink(tmp);
-	else
-		ret = snapshot_file_install(AT_FDCWD, fd, tmp, path);
-	if (!ret)
-		log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes, %.1f ms",
-			 path, (unsigned long long)stats.stored_pages,
-			 (unsigned long long)stats.resident_pages,
-			 (unsigned long long)stats.file_bytes, (double)stats.capture_ns / 1e6);
-	return ret;
+	return capture_write(guest, fd, metadata, sizeof(metadata) - 1, ret_stats);
 }
 
-/** Read a whole snapshot into a new template: the slow and simple way, with every chunk verified.
- */
-static int fill_template(const struct snapshot_reader *r, int memfd, struct snapshot_error *err)
+static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
+		   const struct snapshot_file *file)
 {
-	static uint8_t pages[SNAPSHOT_CHUNK_BYTES];
-
-	for (uint32_t i = 0; i < snapshot_reader_chunk_count(r); i++) {
-		const struct snapshot_chunk *chunk = snapshot_reader_chunk(r, i);
-		int ret = snapshot_reader_read_chunk(r, i, pages, err);
-
-		for (unsigned k = 0; !ret && k < chunk->page_count; k++)
-			ret = pwrite_full(memfd, pages + (size_t)k * PAGE_BYTES, PAGE_BYTES,
-					  (uint64_t)chunk->pages[k] * PAGE_BYTES);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-static int restore_from(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
-			const char *path, struct snapshot_reader *r, struct snapshot_error *err)
-{
-	const struct snapshot_params *params = snapshot_reader_params(r);
+	const struct snapshot_params *params = snapshot_reader_params(file->reader);
 	struct guest_image image = {.uffd = -1, .template_pages = params->template_pages};
-	CLEANUP_FD int memfd = memfd_create("template", MFD_CLOEXEC);
+	CLEANUP_FD int memfd = -1;
 	char missing[128];
 	int ret;
 
+	console.parked = true;
+	console.waits_restore = true;
 	if (cpu_features_missing(params->cpu_features, vm->cpu_have, missing, sizeof(missing))) {
 		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
 			  "such a host, or with --cpu-baseline",
 			  missing);
 		return -ENOTSUP;
 	}
-	if (memfd < 0 || ftruncate(memfd, (off_t)(params->template_pages * PAGE_BYTES)) < 0)
-		return -errno;
-	ret = fill_template(r, memfd, err);
-	if (ret) {
-		log_error("restore: %s", err->text);
-		return ret;
-	}
+	memfd = snapshot_file_template(file);
+	if (memfd < 0)
+		return memfd;
 	image.memfd = memfd;
-	image.state = snapshot_reader_section(r, SNAPSHOT_SECTION_STATE, &image.state_bytes);
+	image.state =
+		snapshot_reader_section(file->reader, SNAPSHOT_SECTION_STATE, &image.state_bytes);
 	ret = guest_restore(p, vm, wiring, &image);
 	if (ret)
-		log_error("restore: %s: %s", path, p->end_text);
-	return ret;
-}
-
-static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
-		   const char *path)
-{
-	struct snapshot_error err = {{0}};
-	struct snapshot_reader *r = NULL;
-	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret;
-
-	if (fd < 0) {
-		log_error("restore: %s: %s", path, strerror(errno));
-		return -errno;
-	}
-	ret = snapshot_reader_open(fd, path, &r, &err);
-	if (ret) {
-		log_error("restore: %s", err.text);
-		return ret;
-	}
-	ret = restore_from(p, vm, wiring, path, r, &err);
-	snapshot_reader_free(r);
-	console.parked = true;
-	console.waits_restore = true;
+		log_error("restore: %s: %s", file->path, p->end_text);
 	return ret;
 }
 
@@ -269,10 +204,9 @@ int console_run(struct vm *vm, const struct console_options *options)
 	}
 	if (!console.parked)
 		sched_run(&proc, until_parked);
-	if (!proc.end && options->capture && (ret = capture(&proc, options->capture))) {
-		log_error("capture: %s: %s", options->capture, strerror(-ret));
+	if (!proc.end && options->capture &&
+	    snapshot_file_write(options->capture, write_snapshot, &proc))
 		return 1;
-	}
 	while (!proc.end && console.next_invoke < options->invoke_count)
 		invoke(&proc, options->invokes[console.next_invoke++]);
 	return exit_status(&proc);

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/snapshot_file.h"
+
 struct vm;
 
 enum { CONSOLE_INVOKES_MAX = 64 };
@@ -22,7 +24,7 @@ struct console_options {
 	char *const *envp;
 	const char *capture; /**< snapshot to write once the guest asks for work, or NULL */
 	bool pages;	     /**< after restore: print what is in each page, and end */
-	const char *restore; /**< snapshot to start from instead of argv, or NULL */
+	const struct snapshot_file *restore;	  /**< to start from instead of argv, or NULL */
 	const char *invokes[CONSOLE_INVOKES_MAX]; /**< payloads, one after the other */
 	int invoke_count;
 };

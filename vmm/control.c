@@ -502,7 +502,7 @@ int control_serve(struct vm *vm, int sock, int uffd)
 		.host_kind = vm->host_kind,
 		.ram_base = (uint64_t)(uintptr_t)vm->mem.ram,
 		.ram_bytes = vm->mem.ram_bytes,
-		.state_version = devices_version(),
+		.state_version = devices_version(&process_devices),
 	};
 
 	memcpy(hello.cpu_features, vm->cpu_have, sizeof(hello.cpu_features));

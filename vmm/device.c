@@ -9,51 +9,13 @@
 
 #include "common/log.h"
 #include "common/util.h"
-#include "vmm/process/clock.h"
-#include "vmm/process/file.h"
-#include "vmm/process/mm.h"
-#include "vmm/process/proc.h"
-#include "vmm/process/runtime_api.h"
-#include "vmm/process/signal.h"
-#include "vmm/process/sock.h"
-#include "vmm/process/task.h"
-#include "vmm/process/vfs.h"
-
-/* What the function may use is part of the machine. */
-static int limits_save(struct proc *p, struct state_writer *w)
-{
-	state_put_u64(w, p->memory_bytes);
-	state_put_u64(w, p->tmp_bytes);
-	return w->err;
-}
-
-static int limits_load(struct proc *p, struct state_reader *r)
-{
-	p->memory_bytes = state_get_u64(r);
-	p->tmp_bytes = state_get_u64(r);
-	return r->err;
-}
-
-/* Versions count up with every change of a record; the snapshot format's version is another thing.
- */
-static const struct device devices[] = {
-	{"limits", 1, limits_save, limits_load},
-	{"clock", 1, guest_clock_save, guest_clock_load},
-	{"vfs", 1, vfs_save, vfs_load},
-	{"net", 1, net_save, net_load},
-	{"files", 1, files_save, files_load},
-	{"mm", 1, mm_save, mm_load},
-	{"signals", 1, signals_save, signals_load},
-	{"tasks", 1, sched_save, sched_load},
-	{"runtime-api", 1, runtime_api_save, runtime_api_load},
-};
 
 enum { DEVICE_NAME_MAX = 31 };
 
-static int save_one(struct proc *p, const struct device *d, struct state_writer *w)
+static int save_one(void *guest, const struct device *d, struct state_writer *w)
 {
 	struct state_writer record = {0};
-	int ret = d->save(p, &record);
+	int ret = d->save(guest, &record);
 
 	if (!ret)
 		ret = record.err;
@@ -70,23 +32,23 @@ static int save_one(struct proc *p, const struct device *d, struct state_writer 
 }
 
 /* FNV-1a over names and versions. */
-uint64_t devices_version(void)
+uint64_t devices_version(const struct device_table *table)
 {
 	uint64_t hash = 0xcbf29ce484222325ull;
 
-	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
-		for (const char *at = devices[i].name; *at; at++)
+	for (size_t i = 0; i < table->count; i++) {
+		for (const char *at = table->devices[i].name; *at; at++)
 			hash = (hash ^ (uint8_t)*at) * 0x100000001b3ull;
-		hash = (hash ^ devices[i].version) * 0x100000001b3ull;
+		hash = (hash ^ table->devices[i].version) * 0x100000001b3ull;
 	}
 	return hash;
 }
 
-int devices_save(struct proc *p, struct state_writer *w)
+int devices_save(const struct device_table *table, void *guest, struct state_writer *w)
 {
-	state_put_u32(w, ARRAY_SIZE(devices));
-	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
-		int ret = save_one(p, &devices[i], w);
+	state_put_u32(w, (uint32_t)table->count);
+	for (size_t i = 0; i < table->count; i++) {
+		int ret = save_one(guest, &table->devices[i], w);
 
 		if (ret)
 			return ret;
@@ -94,9 +56,17 @@ int devices_save(struct proc *p, struct state_writer *w)
 	return w->err;
 }
 
-/** What is wrong where, in @p's report: who asked for the restore knows the file's name. */
-__attribute__((format(printf, 4, 5))) static int refuse(struct proc *p, size_t offset, int err,
-							const char *fmt, ...)
+/** struct load - what a load is about, and where to say what is wrong. */
+struct load {
+	void *guest;
+	const void *state;
+	char *text;
+	size_t size;
+};
+
+/** What is wrong where: who asked for the restore knows the file's name. */
+__attribute__((format(printf, 4, 5))) static int refuse(const struct load *l, size_t offset,
+							int err, const char *fmt, ...)
 {
 	char what[160];
 	va_list ap;
@@ -104,13 +74,16 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct proc *p, size_t o
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	snprintf(p->end_text, sizeof(p->end_text), "state at offset %zu of the section: %s", offset,
-		 what);
+	snprintf(l->text, l->size, "state at offset %zu of the section: %s", offset, what);
 	return err;
 }
 
-static int load_one(struct proc *p, const struct device *d, const void *state,
-		    struct state_reader *r)
+static size_t offset_of(const struct load *l, const uint8_t *at)
+{
+	return (size_t)(at - (const uint8_t *)l->state);
+}
+
+static int load_one(const struct load *l, const struct device *d, struct state_reader *r)
 {
 	struct state_reader record = {0};
 	char name[DEVICE_NAME_MAX + 1];
@@ -121,32 +94,33 @@ static int load_one(struct proc *p, const struct device *d, const void *state,
 	version = state_get_u32(r);
 	record.data = state_get_bytes(r, UINT32_MAX, &record.left);
 	if (r->err || strcmp(name, d->name))
-		return refuse(p, (size_t)(r->data - (const uint8_t *)state), -EBADMSG,
+		return refuse(l, offset_of(l, r->data), -EBADMSG,
 			      "no device %s where it belongs: damaged snapshot", d->name);
 	if (version != d->version)
-		return refuse(p, (size_t)(record.data - (const uint8_t *)state), -ENOTSUP,
+		return refuse(l, offset_of(l, record.data), -ENOTSUP,
 			      "device %s has version %u, this vmm knows %u: capture again", name,
 			      version, d->version);
-	ret = d->load(p, &record);
+	ret = d->load(l->guest, &record);
 	if (!ret)
 		ret = record.err ? record.err : record.left ? -EBADMSG : 0;
 	if (ret)
-		refuse(p, (size_t)(record.data - (const uint8_t *)state), ret, "device %s: %s",
-		       name, strerror(-ret));
+		refuse(l, offset_of(l, record.data), ret, "device %s: %s", name, strerror(-ret));
 	return ret;
 }
 
-int devices_load(struct proc *p, const void *state, size_t n)
+int devices_load(const struct device_table *table, void *guest, const void *state, size_t n,
+		 char *text, size_t size)
 {
+	const struct load l = {.guest = guest, .state = state, .text = text, .size = size};
 	struct state_reader r = {.data = state, .left = n};
 
-	if (state_get_u32(&r) != ARRAY_SIZE(devices) || r.err)
-		return refuse(p, 0, -EBADMSG, "another set of devices: capture again");
-	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
-		int ret = load_one(p, &devices[i], state, &r);
+	if (state_get_u32(&r) != table->count || r.err)
+		return refuse(&l, 0, -EBADMSG, "another set of devices: capture again");
+	for (size_t i = 0; i < table->count; i++) {
+		int ret = load_one(&l, &table->devices[i], &r);
 
 		if (ret)
 			return ret;
 	}
-	return r.left ? refuse(p, n - r.left, -EBADMSG, "bytes behind the last device") : 0;
+	return r.left ? refuse(&l, n - r.left, -EBADMSG, "bytes behind the last device") : 0;
 }

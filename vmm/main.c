@@ -96,25 +96,43 @@ static int command_boot(struct options *o, int argc)
 		die("boot: what follows the options? (the kernel is --kernel FILE)");
 	if (!o->kernel.kernel)
 		die("boot: which kernel? give --kernel FILE (a bzImage or an ELF vmlinux)");
-	if (o->kernel.capture || o->kernel.invoke_count)
-		die("boot: --capture and --invoke are for process guests (vmm run)");
 	set_cpu_baseline(o);
 	return kernel_command(open_kvm(), &o->kernel);
 }
 
-static int command_restore(struct options *o, int argc, char **argv)
+/** Open what is to be restored; its kind decides the rest. */
+static void open_snapshot(struct snapshot_file *file, int argc, char **argv)
 {
 	if (argc != 1)
 		die("restore: give one snapshot file");
-	o->console.restore = argv[0];
+	if (snapshot_file_open(file, argv[0]))
+		exit(1);
+}
+
+static int command_restore(struct options *o, int argc, char **argv)
+{
+	static struct snapshot_file file;
+
+	open_snapshot(&file, argc, argv);
+	if (snapshot_reader_params(file.reader)->guest_kind == GUEST_KIND_KERNEL) {
+		o->kernel.restore = &file;
+		return kernel_command(open_kvm(), &o->kernel);
+	}
+	o->console.restore = &file;
 	return command_console(o);
 }
 
 /** For the tracer: which address and mapping a page of a snapshot is. */
 static int command_pages(struct options *o, int argc, char **argv)
 {
+	static struct snapshot_file file;
+
+	open_snapshot(&file, argc, argv);
+	if (snapshot_reader_params(file.reader)->guest_kind != GUEST_KIND_PROCESS)
+		die("pages: %s is of a kernel guest, whose pages are its kernel's", argv[0]);
 	o->console.pages = true;
-	return command_restore(o, argc, argv);
+	o->console.restore = &file;
+	return command_console(o);
 }
 
 static int command_host(void)

@@ -51,6 +51,12 @@ static const char usage_text[] =
 	"  --cmdline TEXT      boot: the kernel's command line (default: console=ttyS0 panic=-1 "
 	"pci=off)\n"
 	"  --vcpus N           boot: virtual CPUs, 1 to 4 (default 1)\n"
+	"  --disk FILE[:KIND]  a virtio disk, repeatable. KIND: ro, overlay (what the guest "
+	"writes\n"
+	"                      stays in memory) or overlay=FILE (it goes to an empty FILE)\n"
+	"  --net TAP[,mac=M]   a virtio network card on a TAP device, repeatable\n"
+	"  --vsock PATH        a unix socket that leads to the guest's vsock (CONNECT PORT), and\n"
+	"                      PATH_PORT from it\n"
 	"  --serial WHERE      stdout, or none: where the guest's console goes (default stdout)\n"
 	"  --timeout SECONDS   how long it may take until the guest asks for work (default 60)\n"
 	"Options of shell:\n"
@@ -115,16 +121,29 @@ static void add_invoke(struct options *o, const char *json)
 }
 
 static const struct option long_options[] = {
-	{"root", required_argument, NULL, 'r'},	   {"task", required_argument, NULL, 't'},
-	{"runtime", required_argument, NULL, 'R'}, {"opt", required_argument, NULL, 'o'},
-	{"memory", required_argument, NULL, 'm'},  {"tmp", required_argument, NULL, 'T'},
-	{"env", required_argument, NULL, 'e'},	   {"cpu-baseline", required_argument, NULL, 'b'},
-	{"capture", required_argument, NULL, 'c'}, {"invoke", required_argument, NULL, 'i'},
-	{"id", required_argument, NULL, 'I'},	   {"ram-mib", required_argument, NULL, 'M'},
-	{"kernel", required_argument, NULL, 'k'},  {"initrd", required_argument, NULL, 'n'},
-	{"cmdline", required_argument, NULL, 'l'}, {"vcpus", required_argument, NULL, 'v'},
-	{"serial", required_argument, NULL, 's'},  {"timeout", required_argument, NULL, 'w'},
-	{"help", no_argument, NULL, 'h'},	   {0},
+	{"root", required_argument, NULL, 'r'},
+	{"task", required_argument, NULL, 't'},
+	{"runtime", required_argument, NULL, 'R'},
+	{"opt", required_argument, NULL, 'o'},
+	{"memory", required_argument, NULL, 'm'},
+	{"tmp", required_argument, NULL, 'T'},
+	{"env", required_argument, NULL, 'e'},
+	{"cpu-baseline", required_argument, NULL, 'b'},
+	{"capture", required_argument, NULL, 'c'},
+	{"invoke", required_argument, NULL, 'i'},
+	{"id", required_argument, NULL, 'I'},
+	{"ram-mib", required_argument, NULL, 'M'},
+	{"kernel", required_argument, NULL, 'k'},
+	{"initrd", required_argument, NULL, 'n'},
+	{"cmdline", required_argument, NULL, 'l'},
+	{"vcpus", required_argument, NULL, 'v'},
+	{"serial", required_argument, NULL, 's'},
+	{"timeout", required_argument, NULL, 'w'},
+	{"disk", required_argument, NULL, 'd'},
+	{"net", required_argument, NULL, 'N'},
+	{"vsock", required_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
+	{0},
 };
 
 /** Those of kernel guests. Return: whether @c was one. */
@@ -139,6 +158,19 @@ static bool parse_kernel_option(struct kernel_options *k, int c)
 		return true;
 	case 'l':
 		k->cmdline = optarg;
+		return true;
+	case 'd':
+		if (k->wiring.disk_count == WIRING_DISKS_MAX)
+			die("--disk: more than %d disks", WIRING_DISKS_MAX);
+		k->wiring.disks[k->wiring.disk_count++] = optarg;
+		return true;
+	case 'N':
+		if (k->wiring.net_count == WIRING_NETS_MAX)
+			die("--net: more than %d network cards", WIRING_NETS_MAX);
+		k->wiring.nets[k->wiring.net_count++] = optarg;
+		return true;
+	case 'V':
+		k->wiring.vsock = optarg;
 		return true;
 	case 'v':
 		k->vcpus = (unsigned)parse_number("vcpus", optarg, KERNEL_VCPUS_MAX, "");

@@ -1,10 +1,10 @@
 # vmm: the machine, and what a command line or snapd does with it
-vmm_SRCS += vmm/device.c vmm/capture.c vmm/guest.c vmm/control.c vmm/lifeline.c vmm/working_set.c vmm/populate.c vmm/console.c
+vmm_SRCS += vmm/device.c vmm/capture.c vmm/guest.c vmm/control.c vmm/lifeline.c vmm/working_set.c vmm/snapshot_file.c vmm/populate.c vmm/console.c
 vmm_SRCS += vmm/process/runtime_api.c vmm/process/runtime_http.c
 vmm_SRCS += vmm/process/file.c
 vmm_SRCS += vmm/vm.c vmm/vcpu.c vmm/guest_mem.c vmm/system_slot.c vmm/cpu_features.c
 vmm_SRCS += vmm/process/clock.c vmm/process/vdso.c vmm/process/vdso_image.c
-vmm_SRCS += vmm/process/proc.c vmm/process/exception.c vmm/process/sched.c vmm/process/sched_run.c vmm/process/futex.c
+vmm_SRCS += vmm/process/devices.c vmm/process/proc.c vmm/process/exception.c vmm/process/sched.c vmm/process/sched_run.c vmm/process/futex.c
 vmm_SRCS += vmm/process/signal.c vmm/process/signal_frame.c vmm/process/timer.c
 vmm_SRCS += vmm/process/syscall_task.c vmm/process/syscall_signal.c vmm/process/syscall_time.c vmm/process/syscall_system.c
 vmm_SRCS += vmm/process/mm.c vmm/process/mm_map.c vmm/process/mm_report.c vmm/process/frame.c vmm/process/paging.c \

@@ -22,6 +22,7 @@
 #include "common/util.h"
 #include "vmm/kernel/boot_internal.h"
 #include "vmm/kernel/layout.h"
+#include "vmm/kernel/power.h"
 
 enum {
 	SETUP_HEADER = 0x1f1, /* of the file, and of the zero page */
@@ -346,6 +347,22 @@ void boot_linux_registers(const struct boot_entry *entry, struct kvm_regs *ret_r
 	}
 }
 
+/**
+ * What a BIOS has at its reset vector. Linux on hardware-reduced ACPI wants EFI to reset the
+ * machine (efi_reboot_required()), and finding none it goes back to real mode and jumps there.
+ */
+static void put_reset_vector(const struct guest_mem *mem)
+{
+	static const uint8_t code[] = {
+		0xb0, POWER_I8042_RESET,	 /* mov al, RESET */
+		0xe6, LAYOUT_PORT_I8042_COMMAND, /* out COMMAND, al */
+		0xf4,				 /* hlt */
+	};
+
+	memcpy(guest_mem_ptr(mem, (struct gpa){LAYOUT_RESET_VECTOR}, sizeof(code)), code,
+	       sizeof(code));
+}
+
 static int open_image(struct boot_image *image)
 {
 	struct stat st;
@@ -377,6 +394,7 @@ int boot_linux_load(const struct guest_mem *mem, const struct boot_linux *boot,
 		ret = put_cmdline(mem, boot->cmdline);
 	if (ret)
 		return ret;
+	put_reset_vector(mem);
 	put_gdt(mem, image.entry.protocol == BOOT_PROTOCOL_64);
 	if (image.entry.protocol == BOOT_PROTOCOL_64) {
 		put_page_tables(mem);

@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include "vmm/kernel/layout.h"
+#include "vmm/kernel/wiring.h"
+#include "vmm/snapshot_file.h"
 
 /** struct kernel_options - what a kernel guest on the command line is and does. */
 struct kernel_options {
@@ -14,15 +16,17 @@ struct kernel_options {
 	const char *cmdline;
 	unsigned vcpus;
 	uint64_t memory_bytes;
+	struct wiring_options wiring;
 	int serial_fd;	     /**< where its console goes, or -1 */
 	uint64_t timeout_s;  /**< how long it may take to get ready; 0: as long as is usual */
 	const char *capture; /**< snapshot to write once it is ready, or NULL */
+	const struct snapshot_file *restore; /**< to start from instead of a kernel, or NULL */
 	const char *const *invokes;
 	int invoke_count;
 };
 
 /**
- * kernel_command() - boot the guest and serve it until its end.
+ * kernel_command() - boot or restore the guest and serve it until its end.
  * @kvm_fd: /dev/kvm, taken over
  * Return: the exit status for the shell: 0 when it turned itself off or reset, or did all that was
  * asked; 1 for a bad end; 2 for a host without what it needs.

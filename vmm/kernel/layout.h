@@ -27,6 +27,7 @@
 #define LAYOUT_VMGENID	     0xd0000ull
 #define LAYOUT_ACPI	     0xe0000ull /* where a kernel looks for the RSDP */
 #define LAYOUT_ACPI_BYTES    0x10000u
+#define LAYOUT_RESET_VECTOR  0xffff0ull
 #define LAYOUT_HIGH	     0x100000ull
 
 /* ---- devices in memory ---- */

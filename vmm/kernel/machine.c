@@ -273,6 +273,7 @@ void machine_free(struct machine *m)
 {
 	stop(m);
 	serial_out_flush(&m->serial_out);
+	machine_virtio_free(m);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		kvcpu_free(&m->vcpus[i]);
 	m->vcpu_count = 0;
@@ -291,10 +292,13 @@ void machine_free(struct machine *m)
 
 int machine_boot(struct machine *m, const struct boot_linux *boot)
 {
-	struct acpi_machine tables = {.vcpus = m->vcpu_count};
+	struct acpi_virtio virtio[LAYOUT_VIRTIO_DEVICES];
+	const struct acpi_machine tables = {
+		.vcpus = m->vcpu_count, .virtio = virtio, .virtio_count = m->virtio_count};
 	struct boot_entry entry;
 	int ret = boot_linux_load(&m->mem, boot, &entry);
 
+	machine_virtio_describe(m, virtio);
 	if (!ret && acpi_build(&tables,
 			       guest_mem_ptr(&m->mem, (struct gpa){LAYOUT_ACPI}, LAYOUT_ACPI_BYTES),
 			       LAYOUT_ACPI_BYTES, LAYOUT_ACPI) < 0)

@@ -9,6 +9,7 @@
  *   serial       the console                                                  serial.h,
  * serial_out.h power        reset and off                                                power.h
  *   vmgenid      another clone, another number                                vmgenid.h
+ *   virtio       disks, network, vsock, entropy, balloon                      virtio_mmio.h
  *   KVM's own    irqchip, PIT, clock                                          machine_state.c
  *
  * Threads. One lock protects all devices and the fields below. vCPU threads take it for exits that
@@ -23,7 +24,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/guest.h"
 #include "vmm/guest_mem.h"
+#include "vmm/kernel/acpi.h"
 #include "vmm/kernel/boot_linux.h"
 #include "vmm/kernel/bus.h"
 #include "vmm/kernel/kvcpu.h"
@@ -31,6 +34,9 @@
 #include "vmm/kernel/power.h"
 #include "vmm/kernel/serial.h"
 #include "vmm/kernel/serial_out.h"
+#include "vmm/kernel/virtio_mmio.h"
+
+struct capture_stats;
 
 /** Why a guest is over. */
 enum machine_end {
@@ -42,13 +48,20 @@ enum machine_end {
 	MACHINE_BROKEN,	 /**< KVM or the vmm cannot go on */
 };
 
-enum { MACHINE_WATCHES_MAX = 64 };
+enum { MACHINE_WATCHES_MAX = 112 };
 
 /** struct machine_watch - a descriptor that machine_run() waits for. */
 struct machine_watch {
 	int fd;
 	void (*event)(void *arg, int fd, uint32_t events);
 	void *arg;
+};
+
+/** struct machine_queue - a virtio queue, and the eventfd that the guest rings. */
+struct machine_queue {
+	struct virtio_device *device;
+	unsigned index;
+	int fd;
 };
 
 /** struct machine_config - what it is made of. */
@@ -79,6 +92,10 @@ struct machine {
 	struct power power;
 	int serial_irq, vmgenid_irq; /**< eventfds of interrupt lines */
 	bool signalled;		     /**< the guest rang the doorbell; see machine_boot() */
+
+	struct virtio_device *virtio[LAYOUT_VIRTIO_DEVICES];
+	unsigned virtio_count;
+	struct machine_queue queues[LAYOUT_VIRTIO_DEVICES][VIRTIO_QUEUES_MAX];
 
 	int epoll_fd, wake_fd;
 	struct machine_watch watches[MACHINE_WATCHES_MAX];
@@ -129,6 +146,35 @@ void machine_resume(struct machine *m);
 /** machine_finish() - the guest is over; first call wins. The lock is held. */
 void machine_finish(struct machine *m, enum machine_end end, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* ---- virtio (machine_virtio.c) ---- */
+
+/** machine_virtio_wiring() - what the next device is to be made with. */
+int machine_virtio_wiring(struct machine *m, struct virtio_wiring *ret);
+/** machine_virtio_add() - put it into its place; takes @d, also on error. Before machine_boot() or
+ * machine_restore(): in the same order for both. */
+int machine_virtio_add(struct machine *m, struct virtio_device *d);
+/** machine_virtio_describe() - all of them, for the ACPI tables. */
+void machine_virtio_describe(const struct machine *m,
+			     struct acpi_virtio ret[LAYOUT_VIRTIO_DEVICES]);
+void machine_virtio_free(struct machine *m);
+int machine_virtio_save(struct machine *m, struct state_writer *w);
+int machine_virtio_load(struct machine *m, struct state_reader *r);
+
+/* ---- capture and restore (machine_state.c) ---- */
+
+/** machine_capture() - write a snapshot of a machine that runs; it goes on afterwards. Not from a
+ * vCPU. Parameters and errors are those of capture_guest(). */
+int machine_capture(struct machine *m, int fd, const void *metadata, size_t metadata_bytes,
+		    struct capture_stats *ret_stats);
+/** machine_config_peek() - RAM and vCPUs of a snapshot's machine, from its STATE section. Return: 0
+ * or -EBADMSG. */
+int machine_config_peek(const void *state, size_t n, struct machine_config *ret);
+/**
+ * machine_restore() - instead of machine_boot(), with the devices that it was captured with.
+ * Return: 0 or -errno with a report in @m->end_text or in the log.
+ */
+int machine_restore(struct machine *m, const struct guest_image *image);
 
 /** machine_irq() - connect an eventfd to pin @gsi of the IOAPIC. */
 int machine_irq(struct machine *m, int fd, uint32_t gsi);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* snapshot_file.h - snapshots of guests on the command line: write one, open one, fill a template
+ */
+#ifndef QUICKTHAW_VMM_SNAPSHOT_FILE_H
+#define QUICKTHAW_VMM_SNAPSHOT_FILE_H
+
+#include "snapshot-format/snapshot.h"
+#include "vmm/capture.h"
+
+/**
+ * snapshot_file_write() - a snapshot under its name, whole or not at all; says what is in it.
+ * @write: writes it into an empty file
+ * Return: 0 or -errno with a log line; the name is untouched on error.
+ */
+int snapshot_file_write(const char *path,
+			int (*write)(void *guest, int fd, struct capture_stats *ret_stats),
+			void *guest);
+
+/** struct snapshot_file - one that is open. Zero it with fd = -1. */
+struct snapshot_file {
+	const char *path;
+	int fd;
+	struct snapshot_reader *reader;
+};
+
+/** snapshot_file_open() - check all but its chunks. @path is kept. Return: 0 or -errno with a log
+ * line. */
+int snapshot_file_open(struct snapshot_file *f, const char *path);
+void snapshot_file_close(struct snapshot_file *f);
+
+/**
+ * snapshot_file_template() - a memfd with the snapshot's whole memory, every chunk verified: the
+ * slow and simple way. Return: the descriptor, or -errno with a log line.
+ */
+int snapshot_file_template(const struct snapshot_file *f);
+
+#endif
