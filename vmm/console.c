@@ -33,16 +33,16 @@ static struct console {
 
 /* ---- events ---- */
 
-static void on_parked(struct proc *p, bool restore)
+static void on_parked(void *guest, bool restore)
 {
-	(void)p;
+	(void)guest;
 	console.parked = true;
 	console.waits_restore = restore;
 }
 
-static void on_result(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
 {
-	(void)p;
+	(void)guest;
 	console.answered = true;
 	if (kind != PROTO_RESULT_OK)
 		console.status = 1;
@@ -52,11 +52,11 @@ static void on_result(struct proc *p, enum proto_result_kind kind, const void *p
 		console.status = 1;
 }
 
-static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
+static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
 {
 	log_error("%s: %.*s", kind == PROTO_FAILED_INIT ? "init" : "restore hook", (int)n,
 		  (const char *)json);
-	proc_finish(p, PROC_EXITED, 1, "the runtime reported an error");
+	proc_finish(guest, PROC_EXITED, 1, "the runtime reported an error");
 }
 
 static const struct runtime_api_events api_events = {
@@ -81,7 +81,7 @@ static bool until_parked(struct proc *p)
 static bool until_answered(struct proc *p)
 {
 	(void)p;
-	return console.answered && runtime_api_parked(p);
+	return console.answered && runtime_api_parked(p->api);
 }
 
 /* ---- steps ---- */
@@ -112,7 +112,7 @@ static void invoke(struct proc *p, const char *payload)
 
 	snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d", console.next_invoke);
 	console.answered = false;
-	ret = runtime_api_invoke(p, &inv);
+	ret = runtime_api_invoke(p->api, &inv);
 	if (ret) {
 		log_error("invoke: %s", strerror(-ret));
 		console.status = 1;
@@ -120,7 +120,7 @@ static void invoke(struct proc *p, const char *payload)
 	}
 	if (console.waits_restore) {
 		console.waits_restore = false;
-		runtime_api_continue_restore(p);
+		runtime_api_continue_restore(p->api);
 	}
 	sched_run(p, until_answered);
 }

@@ -137,8 +137,9 @@ static void on_stdio(struct proc *p, int stream, const void *data, size_t n)
 
 /* ---- events of the Runtime API ---- */
 
-static void on_parked(struct proc *p, bool restore)
+static void on_parked(void *guest, bool restore)
 {
+	const struct proc *p = guest;
 	struct control *c = p->control;
 	struct proto_ready m = {
 		.init_ns = clock_mono_ns() - c->started_ns,
@@ -150,8 +151,9 @@ static void on_parked(struct proc *p, bool restore)
 	send_message(c, &m.h, PROTO_READY, sizeof(m), NULL, 0, -1);
 }
 
-static void on_result(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
 {
+	const struct proc *p = guest;
 	struct control *c = p->control;
 	struct proto_result m = {
 		.kind = kind,
@@ -177,9 +179,9 @@ static void on_result(struct proc *p, enum proto_result_kind kind, const void *p
 	send_message(c, &m.h, PROTO_RESULT, sizeof(m), payload, fd >= 0 ? 0 : n, fd);
 }
 
-static void on_part(struct proc *p, const void *data, size_t n)
+static void on_part(void *guest, const void *data, size_t n)
 {
-	struct control *c = p->control;
+	struct control *c = ((struct proc *)guest)->control;
 	const uint8_t *bytes = data;
 
 	while (n && !c->over) {
@@ -192,8 +194,10 @@ static void on_part(struct proc *p, const void *data, size_t n)
 	}
 }
 
-static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
+static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
 {
+	struct proc *p = guest;
+
 	send_failed(p->control, kind, 0, json, n);
 	proc_finish(p, PROC_EXITED, 1, "the runtime reported an error");
 }
@@ -240,7 +244,7 @@ static int invoke_with_payload(struct control *c, struct invocation *inv, struct
 		return -EBADMSG;
 	}
 	if (!ret)
-		ret = runtime_api_invoke(c->proc, inv);
+		ret = runtime_api_invoke(c->proc->api, inv);
 	if (map)
 		munmap((void *)(uintptr_t)map, inv->payload_bytes);
 	return ret;
@@ -276,7 +280,7 @@ static void on_invoke(struct control *c, struct message *m)
 	}
 	if (c->waits_restore) {
 		c->waits_restore = false;
-		runtime_api_continue_restore(c->proc);
+		runtime_api_continue_restore(c->proc->api);
 	}
 }
 
@@ -289,7 +293,7 @@ static void on_capture(struct control *c, struct message *m)
 		breach(c, "CAPTURE without a file");
 		return;
 	}
-	if (runtime_api_parked(c->proc))
+	if (runtime_api_parked(c->proc->api))
 		reply.error =
 			capture_write(c->proc, m->fds[0], m->u.bytes + sizeof(struct proto_capture),
 				      m->n - sizeof(struct proto_capture), &stats);

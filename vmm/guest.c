@@ -37,7 +37,7 @@ static int parts_new(struct proc *p, struct vm *vm, const struct guest_wiring *w
 	if (!ret)
 		ret = net_new(p);
 	if (!ret)
-		ret = runtime_api_new(p, wiring->events);
+		ret = runtime_sock_new(p, wiring->events);
 	if (!ret)
 		vfs_set_stdio_sink(p, wiring->stdio);
 	return ret;
@@ -45,7 +45,7 @@ static int parts_new(struct proc *p, struct vm *vm, const struct guest_wiring *w
 
 void guest_free(struct proc *p)
 {
-	runtime_api_free(p);
+	runtime_api_free(p->api);
 	if (p->mm)
 		mm_free(p);
 	if (p->files)

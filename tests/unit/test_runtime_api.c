@@ -98,34 +98,34 @@ static struct {
 	uint64_t part_bytes;
 } seen;
 
-static void on_parked(struct proc *p, bool restore)
+static void on_parked(void *guest, bool restore)
 {
-	(void)p;
+	(void)guest;
 	seen.parked++;
 	seen.restore = restore;
 }
 
-static void on_result(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
 {
-	(void)p;
+	(void)guest;
 	seen.results++;
 	seen.kind = kind;
 	seen.payload_bytes = n;
 	memcpy(seen.payload, payload, n < sizeof(seen.payload) ? n : sizeof(seen.payload));
 }
 
-static void on_failed(struct proc *p, enum proto_failure kind, const void *json, size_t n)
+static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
 {
-	(void)p;
+	(void)guest;
 	(void)json;
 	(void)n;
 	seen.failed++;
 	seen.failure = kind;
 }
 
-static void on_part(struct proc *p, const void *data, size_t n)
+static void on_part(void *guest, const void *data, size_t n)
 {
-	(void)p;
+	(void)guest;
 	assert_int_equal(seen.results, 0); /* before it, not after */
 	seen.part_count++;
 	if (seen.part_bytes + n < sizeof(seen.parts))
@@ -150,13 +150,13 @@ static int setup(void **state)
 		socks[i].full = socks[i].closed = false;
 		socks[i].got[0] = '\0';
 	}
-	return runtime_api_new(&proc, &events);
+	return runtime_sock_new(&proc, &events);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	runtime_api_free(&proc);
+	runtime_api_free(proc.api);
 	return 0;
 }
 
@@ -186,7 +186,7 @@ static int invoke(const char *id, const char *payload)
 		.stream = wants_stream,
 	};
 
-	return runtime_api_invoke(&proc, &inv);
+	return runtime_api_invoke(proc.api, &inv);
 }
 
 static void respond(struct sock *s, const char *id, const char *verb, const char *body,
@@ -209,10 +209,10 @@ static void test_next_parks_then_hands_out(void **state)
 	connect_guest(&socks[0]);
 	guest_sends(&socks[0], NEXT);
 	assert_int_equal(seen.parked, 1);
-	assert_true(runtime_api_parked(&proc));
+	assert_true(runtime_api_parked(proc.api));
 	assert_int_equal(socks[0].sends, 0);
 	assert_int_equal(invoke("id-1", "{\"a\":1}"), 0);
-	assert_false(runtime_api_parked(&proc));
+	assert_false(runtime_api_parked(proc.api));
 	assert_non_null(strstr(socks[0].got, "Lambda-Runtime-Aws-Request-Id: id-1\r\n"));
 	assert_non_null(strstr(socks[0].got, "Lambda-Runtime-Deadline-Ms: 1234\r\n"));
 	assert_non_null(strstr(socks[0].got, "\r\n\r\n{\"a\":1}"));
@@ -251,7 +251,7 @@ static void test_every_split_of_a_request(void **state)
 		service->data(&proc, &socks[0], text + cut, n - cut);
 		assert_int_equal(seen.results, 1);
 		assert_memory_equal(seen.payload, "hello", 5);
-		assert_true(runtime_api_parked(&proc));
+		assert_true(runtime_api_parked(proc.api));
 	}
 }
 
@@ -340,7 +340,7 @@ static void test_response_over_six_mib(void **state)
 	assert_non_null(strstr(socks[0].got, "413 Request Entity Too Large"));
 	socks[0].got_bytes = 0;
 	guest_sends(&socks[0], NEXT);
-	assert_true(runtime_api_parked(&proc));
+	assert_true(runtime_api_parked(proc.api));
 	invoke("j", "{}");
 	snprintf(head, sizeof(head),
 		 "POST /2018-06-01/runtime/invocation/j/response HTTP/1.1\r\nContent-Length: "
@@ -358,11 +358,11 @@ static void reload(struct state_writer *w)
 {
 	struct state_reader r;
 
-	assert_int_equal(runtime_api_save(&proc, w), 0);
+	assert_int_equal(runtime_api_save(proc.api, w), 0);
 	teardown(NULL);
 	setup(NULL);
 	r = (struct state_reader){.data = w->data, .left = w->used};
-	assert_int_equal(runtime_api_load(&proc, &r), 0);
+	assert_int_equal(runtime_api_load(proc.api, &r), 0);
 	assert_int_equal(r.left, 0);
 	state_writer_free(w);
 }
@@ -378,10 +378,10 @@ static void test_save_and_load_while_parked(void **state)
 	guest_sends(&socks[0], RESTORE_NEXT);
 	assert_true(seen.restore);
 	reload(&w);
-	assert_true(runtime_api_parked(&proc));
+	assert_true(runtime_api_parked(proc.api));
 	assert_int_equal(seen.parked, 0);
 	assert_int_equal(invoke("i", "{}"), 0);
-	runtime_api_continue_restore(&proc);
+	runtime_api_continue_restore(proc.api);
 	assert_non_null(strstr(socks[0].got, "200 OK"));
 	guest_sends(&socks[0], NEXT);
 	assert_non_null(strstr(socks[0].got, "Aws-Request-Id: i"));
@@ -397,13 +397,13 @@ static void test_hostile_state(void **state)
 	(void)state;
 	connect_guest(&socks[0]);
 	guest_sends(&socks[0], NEXT);
-	assert_int_equal(runtime_api_save(&proc, &w), 0);
+	assert_int_equal(runtime_api_save(proc.api, &w), 0);
 	for (size_t n = 0; n < w.used; n++) {
 		struct state_reader r = {.data = w.data, .left = n};
 
 		teardown(NULL);
 		setup(NULL);
-		assert_true(runtime_api_load(&proc, &r) < 0 || r.err);
+		assert_true(runtime_api_load(proc.api, &r) < 0 || r.err);
 	}
 	for (size_t i = 0; i < w.used; i++) {
 		struct state_reader r = {.data = w.data, .left = w.used};
@@ -411,7 +411,7 @@ static void test_hostile_state(void **state)
 		teardown(NULL);
 		setup(NULL);
 		w.data[i] ^= 0xff;
-		(void)runtime_api_load(&proc, &r); /* must not crash; sanitizers watch */
+		(void)runtime_api_load(proc.api, &r); /* must not crash; sanitizers watch */
 		w.data[i] ^= 0xff;
 	}
 	state_writer_free(&w);
@@ -433,7 +433,7 @@ static int load_conns(const uint32_t *ids, uint32_t count)
 		state_put_bytes(&w, NULL, 0);
 	}
 	r = (struct state_reader){.data = w.data, .left = w.used};
-	ret = runtime_api_load(&proc, &r);
+	ret = runtime_api_load(proc.api, &r);
 	state_writer_free(&w);
 	return ret;
 }
@@ -484,10 +484,10 @@ static void test_parked_is_told_once(void **state)
 	reload(&w);
 	seen.parked = 0;
 	assert_int_equal(invoke("i", "{}"), 0);
-	runtime_api_continue_restore(&proc);
+	runtime_api_continue_restore(proc.api);
 	respond(&socks[0], "i", "response", "42", NEXT);
 	assert_int_equal(seen.results, 1);
-	assert_true(runtime_api_parked(&proc));
+	assert_true(runtime_api_parked(proc.api));
 	assert_int_equal(seen.parked, 0);
 }
 
@@ -521,7 +521,7 @@ static void test_stream_in_parts(void **state)
 	assert_int_equal(seen.results, 1);
 	assert_int_equal(seen.kind, PROTO_RESULT_OK);
 	assert_int_equal(seen.payload_bytes, 0);
-	assert_true(runtime_api_parked(&proc));
+	assert_true(runtime_api_parked(proc.api));
 	/* The next one is like any other. */
 	wants_stream = false;
 	seen.results = 0;

@@ -27,6 +27,16 @@ static int limits_load(struct proc *p, struct state_reader *r)
 	return r->err;
 }
 
+static int api_save(struct proc *p, struct state_writer *w)
+{
+	return runtime_api_save(p->api, w);
+}
+
+static int api_load(struct proc *p, struct state_reader *r)
+{
+	return runtime_api_load(p->api, r);
+}
+
 DEVICE_FUNCTIONS(limits)
 DEVICE_FUNCTIONS(guest_clock)
 DEVICE_FUNCTIONS(vfs)
@@ -35,20 +45,16 @@ DEVICE_FUNCTIONS(files)
 DEVICE_FUNCTIONS(mm)
 DEVICE_FUNCTIONS(signals)
 DEVICE_FUNCTIONS(sched)
-DEVICE_FUNCTIONS(runtime_api)
+DEVICE_FUNCTIONS(api)
 
 /* Versions count up with every change of a record; the snapshot format's version is another thing.
  */
 static const struct device devices[] = {
-	DEVICE("limits", 1, limits),
-	DEVICE("clock", 1, guest_clock),
-	DEVICE("vfs", 1, vfs),
-	DEVICE("net", 1, net),
-	DEVICE("files", 1, files),
-	DEVICE("mm", 1, mm),
-	DEVICE("signals", 1, signals),
-	DEVICE("tasks", 1, sched),
-	DEVICE("runtime-api", 1, runtime_api),
+	DEVICE("limits", 1, limits),   DEVICE("clock", 1, guest_clock),
+	DEVICE("vfs", 1, vfs),	       DEVICE("net", 1, net),
+	DEVICE("files", 1, files),     DEVICE("mm", 1, mm),
+	DEVICE("signals", 1, signals), DEVICE("tasks", 1, sched),
+	DEVICE("runtime-api", 1, api),
 };
 
 const struct device_table process_devices = {devices, ARRAY_SIZE(devices)};

@@ -4,9 +4,10 @@
  *
  * Theory of operation
  *
- * The runtime in the guest connects to 127.0.0.1:9001 and sends HTTP requests; runtime_http.c turns
- * the bytes into requests and calls runtime_api_request(). A request is answered at once, but for
- * GET /next and GET /restore/next: these park their connection until there is work.
+ * The runtime in the guest connects to 127.0.0.1:9001 and sends HTTP requests, which arrive here by
+ * a struct runtime_wire; runtime_http.c turns the bytes into requests and calls
+ * runtime_api_request(). A request is answered at once, but for GET /next and GET /restore/next:
+ * these park their connection until there is work.
  *
  * Invariants
  *  1. At most one connection is parked (api->parked); a second /next is answered with 409.
@@ -27,9 +28,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "vmm/process/proc.h"
 #include "vmm/process/runtime_http.h"
-#include "vmm/process/sock.h"
 
 #define API_PREFIX "/2018-06-01/runtime/"
 
@@ -50,6 +49,8 @@ struct current {
 };
 
 struct runtime_api {
+	const struct runtime_wire *wire;
+	void *guest; /**< what the events are told */
 	const struct runtime_api_events *events;
 	struct runtime_conn *parked, *streaming;
 	uint64_t streamed_bytes;
@@ -67,8 +68,8 @@ static void current_clear(struct current *c)
 
 /* ---- answers ---- */
 
-static void answer(struct proc *p, struct runtime_conn *conn, int status, const char *reason,
-		   const char *body)
+static void answer(struct runtime_api *api, struct runtime_conn *conn, int status,
+		   const char *reason, const char *body)
 {
 	char text[512];
 	int n = snprintf(
@@ -76,29 +77,28 @@ static void answer(struct proc *p, struct runtime_conn *conn, int status, const 
 		"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
 		status, reason, strlen(body), body);
 
-	runtime_conn_send(p, conn, text, (size_t)n);
+	runtime_conn_send(api, conn, text, (size_t)n);
 }
 
-static void answer_error(struct proc *p, struct runtime_conn *conn, int status, const char *reason,
-			 const char *type, const char *message)
+static void answer_error(struct runtime_api *api, struct runtime_conn *conn, int status,
+			 const char *reason, const char *type, const char *message)
 {
 	char body[256];
 
 	snprintf(body, sizeof(body), "{\"errorMessage\":\"%s\",\"errorType\":\"%s\"}", message,
 		 type);
-	answer(p, conn, status, reason, body);
+	answer(api, conn, status, reason, body);
 }
 
-static void answer_accepted(struct proc *p, struct runtime_conn *conn)
+static void answer_accepted(struct runtime_api *api, struct runtime_conn *conn)
 {
-	answer(p, conn, 202, "Accepted", "{\"status\":\"OK\"}");
+	answer(api, conn, 202, "Accepted", "{\"status\":\"OK\"}");
 }
 
 /* ---- parking and handing out work ---- */
 
-static void hand_out(struct proc *p)
+static void hand_out(struct runtime_api *api)
 {
-	struct runtime_api *api = p->api;
 	struct current *c = &api->current;
 	struct runtime_conn *conn = api->parked;
 
@@ -107,42 +107,40 @@ static void hand_out(struct proc *p)
 	c->given = true;
 	api->reported = true; /* who gets work need not be told that it is asked for */
 	runtime_conn_cork(conn);
-	runtime_conn_send(p, conn, c->head, c->head_bytes);
-	runtime_conn_send(p, conn, c->payload, c->payload_bytes);
-	runtime_conn_uncork(p, conn);
-	runtime_conn_resume(p, conn);
+	runtime_conn_send(api, conn, c->head, c->head_bytes);
+	runtime_conn_send(api, conn, c->payload, c->payload_bytes);
+	runtime_conn_uncork(api, conn);
+	runtime_conn_resume(api, conn);
 }
 
-static void park(struct proc *p, struct runtime_conn *conn, enum parked_in in)
+static void park(struct runtime_api *api, struct runtime_conn *conn, enum parked_in in)
 {
-	struct runtime_api *api = p->api;
 
 	if (api->parked) {
-		answer_error(p, conn, 409, "Conflict", "Runtime.AlreadyParked",
+		answer_error(api, conn, 409, "Conflict", "Runtime.AlreadyParked",
 			     "another connection already waits for work");
 		return;
 	}
 	api->parked = conn;
 	api->parked_in = in;
 	if (in == PARKED_NEXT && api->current.present && !api->current.given) {
-		hand_out(p);
+		hand_out(api);
 		return;
 	}
 	runtime_conn_pause(conn);
 	if (!api->reported) {
 		api->reported = true;
-		api->events->parked(p, in == PARKED_RESTORE);
+		api->events->parked(api->guest, in == PARKED_RESTORE);
 	}
 }
 
-bool runtime_api_parked(const struct proc *p)
+bool runtime_api_parked(const struct runtime_api *api)
 {
-	return p->api->parked != NULL;
+	return api->parked != NULL;
 }
 
-void runtime_api_continue_restore(struct proc *p)
+void runtime_api_continue_restore(struct runtime_api *api)
 {
-	struct runtime_api *api = p->api;
 	struct runtime_conn *conn = api->parked;
 
 	if (!conn || api->parked_in != PARKED_RESTORE)
@@ -150,8 +148,8 @@ void runtime_api_continue_restore(struct proc *p)
 	api->reported = false;
 	api->parked = NULL;
 	api->parked_in = PARKED_NONE;
-	answer(p, conn, 200, "OK", "");
-	runtime_conn_resume(p, conn);
+	answer(api, conn, 200, "OK", "");
+	runtime_conn_resume(api, conn);
 }
 
 /** Header values come from the network: a line break in one would add headers of the caller's. */
@@ -190,9 +188,8 @@ static int build_head(struct current *c, const struct invocation *inv)
 	return 0;
 }
 
-int runtime_api_invoke(struct proc *p, const struct invocation *inv)
+int runtime_api_invoke(struct runtime_api *api, const struct invocation *inv)
 {
-	struct runtime_api *api = p->api;
 	struct current *c = &api->current;
 	int ret;
 
@@ -216,21 +213,22 @@ int runtime_api_invoke(struct proc *p, const struct invocation *inv)
 	snprintf(c->request_id, sizeof(c->request_id), "%s", inv->request_id);
 	c->present = true;
 	if (api->parked_in == PARKED_NEXT)
-		hand_out(p);
+		hand_out(api);
 	return 0;
 }
 
 /* ---- requests ---- */
 
-static void deliver(struct proc *p, enum proto_result_kind kind, const void *payload, size_t n)
+static void deliver(struct runtime_api *api, enum proto_result_kind kind, const void *payload,
+		    size_t n)
 {
-	current_clear(&p->api->current);
-	p->api->streaming = NULL;
-	p->api->events->result(p, kind, payload, n);
+	current_clear(&api->current);
+	api->streaming = NULL;
+	api->events->result(api->guest, kind, payload, n);
 }
 
 /** It failed on its way: what its trailers say, or what we know. */
-static void deliver_stream_error(struct proc *p, const char *type, const char *body)
+static void deliver_stream_error(struct runtime_api *api, const char *type, const char *body)
 {
 	size_t type_bytes = strlen(type) + 1, body_bytes = strlen(body) + 1;
 	CLEANUP_FREE char *text = malloc(type_bytes + body_bytes);
@@ -239,23 +237,23 @@ static void deliver_stream_error(struct proc *p, const char *type, const char *b
 		memcpy(text, type, type_bytes);
 		memcpy(text + type_bytes, body, body_bytes);
 	}
-	deliver(p, PROTO_RESULT_STREAM_ERROR, text, text ? type_bytes + body_bytes : 0);
+	deliver(api, PROTO_RESULT_STREAM_ERROR, text, text ? type_bytes + body_bytes : 0);
 }
 
-static void finish_invocation(struct proc *p, struct runtime_conn *conn,
+static void finish_invocation(struct runtime_api *api, struct runtime_conn *conn,
 			      const struct runtime_request *req, enum proto_result_kind kind)
 {
 	if (req->too_large) {
-		answer_error(p, conn, 413, "Request Entity Too Large", "RequestEntityTooLarge",
+		answer_error(api, conn, 413, "Request Entity Too Large", "RequestEntityTooLarge",
 			     "the response is too large");
-		deliver(p, PROTO_RESULT_TOO_LARGE, "", 0);
+		deliver(api, PROTO_RESULT_TOO_LARGE, "", 0);
 		return;
 	}
-	answer_accepted(p, conn);
+	answer_accepted(api, conn);
 	if (kind == PROTO_RESULT_OK && req->error_type)
-		deliver_stream_error(p, req->error_type, req->error_body);
+		deliver_stream_error(api, req->error_type, req->error_body);
 	else
-		deliver(p, kind, req->body, req->body_bytes);
+		deliver(api, kind, req->body, req->body_bytes);
 }
 
 /** Is `ID/verb` about the invocation that was handed out? */
@@ -265,10 +263,9 @@ static bool is_current(const struct current *c, const char *rest, const char *ve
 	       !memcmp(c->request_id, rest, (size_t)(verb - rest));
 }
 
-bool runtime_api_stream_begin(struct proc *p, struct runtime_conn *conn, const char *path)
+bool runtime_api_stream_begin(struct runtime_api *api, struct runtime_conn *conn, const char *path)
 {
 	static const char prefix[] = API_PREFIX "invocation/";
-	struct runtime_api *api = p->api;
 	const char *rest = path + strlen(prefix), *verb;
 
 	if (!api->current.stream || api->streaming || strncmp(path, prefix, strlen(prefix)))
@@ -281,121 +278,128 @@ bool runtime_api_stream_begin(struct proc *p, struct runtime_conn *conn, const c
 	return true;
 }
 
-bool runtime_api_stream(struct proc *p, struct runtime_conn *conn, const void *data, size_t n)
+bool runtime_api_stream(struct runtime_api *api, struct runtime_conn *conn, const void *data,
+			size_t n)
 {
-	struct runtime_api *api = p->api;
 
 	if (api->streaming != conn)
 		return true; /* another connection has ended this invocation meanwhile */
 	api->streamed_bytes += n;
 	if (api->streamed_bytes > PROTO_STREAM_MAX)
 		return false;
-	api->events->part(p, data, n);
+	api->events->part(api->guest, data, n);
 	return true;
 }
 
-static void on_invocation(struct proc *p, struct runtime_conn *conn,
+static void on_invocation(struct runtime_api *api, struct runtime_conn *conn,
 			  const struct runtime_request *req, const char *rest)
 {
-	const struct current *c = &p->api->current;
+	const struct current *c = &api->current;
 	const char *verb = strchr(rest, '/');
 
 	if (!strcmp(rest, "next") && !req->post) {
 		if (c->given)
-			answer_error(p, conn, 403, "Forbidden", "InvalidStateTransition",
+			answer_error(api, conn, 403, "Forbidden", "InvalidStateTransition",
 				     "the last invocation has no response yet");
 		else
-			park(p, conn, PARKED_NEXT);
+			park(api, conn, PARKED_NEXT);
 		return;
 	}
 	if (!verb || !req->post || (strcmp(verb, "/response") && strcmp(verb, "/error"))) {
-		answer_error(p, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
+		answer_error(api, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
 		return;
 	}
 	if (!is_current(c, rest, verb)) {
-		answer_error(p, conn, 400, "Bad Request", "InvalidRequestID",
+		answer_error(api, conn, 400, "Bad Request", "InvalidRequestID",
 			     "this request id is not the current invocation");
 		return;
 	}
-	finish_invocation(p, conn, req,
+	finish_invocation(api, conn, req,
 			  strcmp(verb, "/error") ? PROTO_RESULT_OK : PROTO_RESULT_ERROR);
 }
 
-void runtime_api_request(struct proc *p, struct runtime_conn *conn,
+void runtime_api_request(struct runtime_api *api, struct runtime_conn *conn,
 			 const struct runtime_request *req)
 {
 	const char *path = req->path;
 
 	if (strncmp(path, API_PREFIX, strlen(API_PREFIX))) {
-		answer_error(p, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
+		answer_error(api, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
 		return;
 	}
 	path += strlen(API_PREFIX);
 	if (!strncmp(path, "invocation/", 11)) {
-		on_invocation(p, conn, req, path + 11);
+		on_invocation(api, conn, req, path + 11);
 	} else if (!strcmp(path, "restore/next") && !req->post) {
-		park(p, conn, PARKED_RESTORE);
+		park(api, conn, PARKED_RESTORE);
 	} else if (!strcmp(path, "init/error") && req->post) {
-		answer_accepted(p, conn);
-		p->api->events->failed(p, PROTO_FAILED_INIT, req->body, req->body_bytes);
+		answer_accepted(api, conn);
+		api->events->failed(api->guest, PROTO_FAILED_INIT, req->body, req->body_bytes);
 	} else if (!strcmp(path, "restore/error") && req->post) {
-		answer_accepted(p, conn);
-		p->api->events->failed(p, PROTO_FAILED_RESTORE, req->body, req->body_bytes);
+		answer_accepted(api, conn);
+		api->events->failed(api->guest, PROTO_FAILED_RESTORE, req->body, req->body_bytes);
 	} else {
-		answer_error(p, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
+		answer_error(api, conn, 404, "Not Found", "NotFound", "no such Runtime API path");
 	}
 }
 
-void runtime_api_conn_closed(struct proc *p, struct runtime_conn *conn)
+void runtime_api_conn_closed(struct runtime_api *api, struct runtime_conn *conn)
 {
-	if (p->api->streaming == conn)
-		deliver_stream_error(p, "Runtime.TruncatedResponse", "");
-	if (p->api->parked == conn) {
-		p->api->parked = NULL;
-		p->api->parked_in = PARKED_NONE;
+	if (api->streaming == conn)
+		deliver_stream_error(api, "Runtime.TruncatedResponse", "");
+	if (api->parked == conn) {
+		api->parked = NULL;
+		api->parked_in = PARKED_NONE;
 	}
 }
 
 /* ---- life ---- */
 
-int runtime_api_new(struct proc *p, const struct runtime_api_events *events)
+int runtime_api_new(const struct runtime_wire *wire, const struct runtime_api_events *events,
+		    void *guest, struct runtime_api **ret)
 {
-	p->api = calloc(1, sizeof(*p->api));
-	if (!p->api)
+	struct runtime_api *api = calloc(1, sizeof(*api));
+
+	*ret = api;
+	if (!api)
 		return -ENOMEM;
-	p->api->events = events;
-	return runtime_http_register(p);
+	api->wire = wire;
+	api->events = events;
+	api->guest = guest;
+	return 0;
 }
 
-void runtime_api_free(struct proc *p)
+void runtime_api_free(struct runtime_api *api)
 {
-	if (!p->api)
+	if (!api)
 		return;
-	p->api->streaming = NULL; /* nobody is to be told */
-	runtime_http_free(p);
-	current_clear(&p->api->current);
-	free(p->api);
-	p->api = NULL;
+	api->streaming = NULL; /* nobody is to be told */
+	runtime_http_free(api);
+	current_clear(&api->current);
+	free(api);
+}
+
+const struct runtime_wire *runtime_api_wire(const struct runtime_api *api)
+{
+	return api->wire;
 }
 
 /* A capture happens while the guest is parked, so there is never an invocation to save. */
-int runtime_api_save(struct proc *p, struct state_writer *w)
+int runtime_api_save(struct runtime_api *api, struct state_writer *w)
 {
-	struct runtime_api *api = p->api;
 
 	if (api->current.present)
 		return -EBUSY;
 	state_put_u8(w, (uint8_t)api->parked_in);
 	state_put_u32(w, api->parked ? runtime_conn_id(api->parked) : 0);
-	return runtime_http_save(p, w);
+	return runtime_http_save(api, w);
 }
 
-int runtime_api_load(struct proc *p, struct state_reader *r)
+int runtime_api_load(struct runtime_api *api, struct state_reader *r)
 {
-	struct runtime_api *api = p->api;
 	uint8_t in = state_get_u8(r);
 	uint32_t id = state_get_u32(r);
-	int ret = runtime_http_load(p, r);
+	int ret = runtime_http_load(api, r);
 
 	if (ret)
 		return ret;
@@ -403,7 +407,7 @@ int runtime_api_load(struct proc *p, struct state_reader *r)
 		return -EBADMSG;
 	if (in == PARKED_NONE)
 		return 0;
-	api->parked = runtime_conn_by_id(p, id);
+	api->parked = runtime_conn_by_id(api, id);
 	if (!api->parked)
 		return -EBADMSG;
 	api->parked_in = in;

@@ -33,9 +33,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
-#include "vmm/process/proc.h"
 #include "vmm/process/runtime_api.h"
-#include "vmm/process/sock.h"
 
 enum { CONNS_MAX = 16, URL_MAX = 511, IN_MAX = PROTO_PAYLOAD_MAX + 65536 };
 enum { OUT_MAX = 8 << 20, BAD_REQUESTS_LOGGED = 8 };
@@ -58,8 +56,8 @@ struct bytes {
 };
 
 struct runtime_conn {
-	struct sock *sock; /**< NULL: the slot is free */
-	struct proc *proc;
+	void *stream; /**< of the wire; NULL: the slot is free */
+	struct runtime_api *api;
 	http_parser parser;
 	struct bytes in, body, out;
 	size_t parsed;
@@ -182,7 +180,7 @@ static int on_headers_complete(http_parser *parser)
 	conn->error_type_bytes = conn->error_body.used = 0;
 	conn->error_type[0] = '\0';
 	conn->streaming = parser->method == HTTP_POST && !strcasecmp(conn->mode, "streaming") &&
-			  runtime_api_stream_begin(conn->proc, conn, conn->url);
+			  runtime_api_stream_begin(conn->api, conn, conn->url);
 	return 0;
 }
 
@@ -191,7 +189,7 @@ static int on_body(http_parser *parser, const char *at, size_t n)
 	struct runtime_conn *conn = parser->data;
 
 	if (conn->streaming) {
-		conn->too_large |= !runtime_api_stream(conn->proc, conn, at, n);
+		conn->too_large |= !runtime_api_stream(conn->api, conn, at, n);
 		return 0;
 	}
 	if (conn->too_large || conn->body.used + n > PROTO_PAYLOAD_MAX) {
@@ -236,20 +234,23 @@ static void start_message(struct runtime_conn *conn)
 
 /* ---- answers ---- */
 
-static void flush(struct proc *p, struct runtime_conn *conn)
+static void flush(struct runtime_api *api, struct runtime_conn *conn)
 {
-	if (conn->corked || !conn->out.used || !conn->sock)
+	const struct runtime_wire *wire = runtime_api_wire(api);
+
+	if (conn->corked || !conn->out.used || !conn->stream)
 		return;
-	if (service_send(p, conn->sock, conn->out.data, conn->out.used))
+	if (wire->send(wire->arg, conn->stream, conn->out.data, conn->out.used))
 		conn->broken = true;
 	conn->out.used = 0;
 }
 
-void runtime_conn_send(struct proc *p, struct runtime_conn *conn, const void *data, size_t n)
+void runtime_conn_send(struct runtime_api *api, struct runtime_conn *conn, const void *data,
+		       size_t n)
 {
 	if (conn->out.used + n > OUT_MAX || bytes_put(&conn->out, data, n))
 		conn->broken = true;
-	flush(p, conn);
+	flush(api, conn);
 }
 
 void runtime_conn_cork(struct runtime_conn *conn)
@@ -257,17 +258,17 @@ void runtime_conn_cork(struct runtime_conn *conn)
 	conn->corked++;
 }
 
-void runtime_conn_uncork(struct proc *p, struct runtime_conn *conn)
+void runtime_conn_uncork(struct runtime_api *api, struct runtime_conn *conn)
 {
 	conn->corked--;
-	flush(p, conn);
+	flush(api, conn);
 }
 
 /* ---- requests ---- */
 
-static void drop(struct proc *p, struct runtime_conn *conn)
+static void drop(struct runtime_api *api, struct runtime_conn *conn)
 {
-	runtime_api_conn_closed(p, conn);
+	runtime_api_conn_closed(api, conn);
 	bytes_free(&conn->in);
 	bytes_free(&conn->body);
 	bytes_free(&conn->out);
@@ -275,22 +276,22 @@ static void drop(struct proc *p, struct runtime_conn *conn)
 	memset(conn, 0, sizeof(*conn));
 }
 
-static void bad_request(struct proc *p, struct runtime_conn *conn, const char *why)
+static void bad_request(struct runtime_api *api, struct runtime_conn *conn, const char *why)
 {
 	static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
 				   "Content-Length: 0\r\n\r\n";
-	struct sock *sock = conn->sock;
-
+	const struct runtime_wire *wire = runtime_api_wire(api);
+	void *stream = conn->stream;
 	static unsigned told;
 
 	if (told++ < BAD_REQUESTS_LOGGED)
 		log_warn("runtime api: bad request from the guest: %s", why);
-	service_send(p, sock, text, sizeof(text) - 1);
-	drop(p, conn);
-	service_close(p, sock);
+	wire->send(wire->arg, stream, text, sizeof(text) - 1);
+	drop(api, conn);
+	wire->close(wire->arg, stream);
 }
 
-static void dispatch(struct proc *p, struct runtime_conn *conn)
+static void dispatch(struct runtime_api *api, struct runtime_conn *conn)
 {
 	struct runtime_request req = {
 		.post = conn->parser.method == HTTP_POST,
@@ -308,7 +309,7 @@ static void dispatch(struct proc *p, struct runtime_conn *conn)
 	if (conn->error_body.used && !bytes_put(&conn->error_body, "", 1))
 		req.error_body = conn->error_body.data;
 	conn->dispatched = conn->parsed;
-	runtime_api_request(p, conn, &req);
+	runtime_api_request(api, conn, &req);
 	start_message(conn);
 }
 
@@ -325,7 +326,7 @@ static void forget_dispatched(struct runtime_conn *conn)
 }
 
 /** Feed what is there, message by message, until the connection pauses or the bytes are used up. */
-static void parse(struct proc *p, struct runtime_conn *conn)
+static void parse(struct runtime_api *api, struct runtime_conn *conn)
 {
 	runtime_conn_cork(conn);
 	while (!conn->paused && !conn->broken && conn->parsed < conn->in.used) {
@@ -334,11 +335,11 @@ static void parse(struct proc *p, struct runtime_conn *conn)
 		conn->parsed += http_parser_execute(&conn->parser, &settings,
 						    conn->in.data + conn->parsed, left);
 		if (conn->complete) {
-			dispatch(p, conn);
+			dispatch(api, conn);
 		} else if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK) {
 			conn->corked = 0;
-			flush(p, conn);
-			bad_request(p, conn,
+			flush(api, conn);
+			bad_request(api, conn,
 				    http_errno_description(HTTP_PARSER_ERRNO(&conn->parser)));
 			return;
 		}
@@ -348,9 +349,9 @@ static void parse(struct proc *p, struct runtime_conn *conn)
 	if (conn->paused)
 		conn->corked--;
 	else if (!conn->broken)
-		runtime_conn_uncork(p, conn);
+		runtime_conn_uncork(api, conn);
 	if (conn->broken)
-		bad_request(p, conn, "it does not read its answers");
+		bad_request(api, conn, "it does not read its answers");
 }
 
 void runtime_conn_pause(struct runtime_conn *conn)
@@ -358,38 +359,38 @@ void runtime_conn_pause(struct runtime_conn *conn)
 	conn->paused = true;
 }
 
-void runtime_conn_resume(struct proc *p, struct runtime_conn *conn)
+void runtime_conn_resume(struct runtime_api *api, struct runtime_conn *conn)
 {
 	if (!conn->paused)
 		return;
 	conn->paused = false;
 	if (conn->in.used)
-		parse(p, conn);
+		parse(api, conn);
 }
 
 /* ---- connections ---- */
 
-static int conn_accept(struct proc *p, struct sock *sock)
+int runtime_http_accept(struct runtime_api *api, void *stream)
 {
 	for (size_t i = 0; i < CONNS_MAX; i++) {
-		if (conns[i].sock)
+		if (conns[i].stream)
 			continue;
-		conns[i].sock = sock;
-		conns[i].proc = p;
+		conns[i].stream = stream;
+		conns[i].api = api;
 		start_message(&conns[i]);
-		service_set_priv(sock, &conns[i]);
+		runtime_api_wire(api)->set_priv(stream, &conns[i]);
 		return 0;
 	}
 	return -ECONNREFUSED;
 }
 
-static void conn_data(struct proc *p, struct sock *sock, const void *data, size_t n)
+void runtime_http_data(struct runtime_api *api, void *stream, const void *data, size_t n)
 {
-	struct runtime_conn *conn = service_priv(sock);
+	struct runtime_conn *conn = runtime_api_wire(api)->priv(stream);
 	const char *next = data;
 
 	/* In parts: a write may be larger than what is kept. A bad request frees conn. */
-	while (conn && conn->sock && n) {
+	while (conn && conn->stream && n) {
 		size_t part = MIN(n, (size_t)IN_MAX - conn->in.used);
 
 		/* A message's bytes are kept for a capture, but not those of an oversized body. */
@@ -398,7 +399,7 @@ static void conn_data(struct proc *p, struct sock *sock, const void *data, size_
 			continue;
 		}
 		if (!part || bytes_put(&conn->in, next, part)) {
-			bad_request(p, conn,
+			bad_request(api, conn,
 				    part ? "out of memory"
 					 : "too many bytes without a complete request");
 			return;
@@ -406,74 +407,64 @@ static void conn_data(struct proc *p, struct sock *sock, const void *data, size_
 		next += part;
 		n -= part;
 		if (!conn->paused)
-			parse(p, conn);
+			parse(api, conn);
 	}
 }
 
-static void conn_closed(struct proc *p, struct sock *sock)
+void runtime_http_closed(struct runtime_api *api, void *stream)
 {
-	struct runtime_conn *conn = service_priv(sock);
+	struct runtime_conn *conn = runtime_api_wire(api)->priv(stream);
 
-	service_set_priv(sock, NULL);
+	runtime_api_wire(api)->set_priv(stream, NULL);
 	if (conn)
-		drop(p, conn);
+		drop(api, conn);
 }
 
-static const struct sock_service service = {
-	.port = RUNTIME_API_PORT,
-	.accept = conn_accept,
-	.data = conn_data,
-	.closed = conn_closed,
-};
-
-int runtime_http_register(struct proc *p)
-{
-	return sock_service_register(p, &service);
-}
-
-void runtime_http_free(struct proc *p)
+void runtime_http_free(struct runtime_api *api)
 {
 	for (size_t i = 0; i < CONNS_MAX; i++)
-		if (conns[i].sock)
-			drop(p, &conns[i]);
+		if (conns[i].stream)
+			drop(api, &conns[i]);
 }
 
 uint32_t runtime_conn_id(const struct runtime_conn *conn)
 {
-	return sock_id(conn->sock);
+	return runtime_api_wire(conn->api)->id(conn->stream);
 }
 
-struct runtime_conn *runtime_conn_by_id(struct proc *p, uint32_t id)
+struct runtime_conn *runtime_conn_by_id(struct runtime_api *api, uint32_t id)
 {
-	struct sock *sock = sock_by_id(p, id);
+	const struct runtime_wire *wire = runtime_api_wire(api);
+	const void *stream = wire->by_id(wire->arg, id);
 
-	for (size_t i = 0; sock && i < CONNS_MAX; i++)
-		if (conns[i].sock == sock)
+	for (size_t i = 0; stream && i < CONNS_MAX; i++)
+		if (conns[i].stream == stream)
 			return &conns[i];
 	return NULL;
 }
 
-int runtime_http_save(struct proc *p, struct state_writer *w)
+int runtime_http_save(struct runtime_api *api, struct state_writer *w)
 {
 	uint32_t count = 0;
 
-	(void)p;
+	(void)api;
 	for (size_t i = 0; i < CONNS_MAX; i++)
-		count += conns[i].sock != NULL;
+		count += conns[i].stream != NULL;
 	state_put_u32(w, count);
 	for (size_t i = 0; i < CONNS_MAX; i++) {
-		if (!conns[i].sock)
+		if (!conns[i].stream)
 			continue;
-		state_put_u32(w, sock_id(conns[i].sock));
+		state_put_u32(w, runtime_conn_id(&conns[i]));
 		state_put_bytes(w, conns[i].in.data, conns[i].in.used);
 		state_put_bytes(w, conns[i].out.data, conns[i].out.used);
 	}
 	return w->err;
 }
 
-static int load_conn(struct proc *p, struct state_reader *r)
+static int load_conn(struct runtime_api *api, struct state_reader *r)
 {
-	struct sock *sock = sock_by_id(p, state_get_u32(r));
+	const struct runtime_wire *wire = runtime_api_wire(api);
+	void *stream = wire->by_id(wire->arg, state_get_u32(r));
 	const void *in, *out;
 	size_t in_bytes, out_bytes;
 	struct runtime_conn *conn;
@@ -483,21 +474,20 @@ static int load_conn(struct proc *p, struct state_reader *r)
 	if (r->err)
 		return r->err;
 	/* Only the vmm's own ends, and each once: others go away without a word to us. */
-	if (!sock || service_port(sock) != RUNTIME_API_PORT || service_priv(sock) ||
-	    conn_accept(p, sock))
+	if (!stream || wire->priv(stream) || runtime_http_accept(api, stream))
 		return -EBADMSG;
-	conn = service_priv(sock);
+	conn = wire->priv(stream);
 	if (bytes_put(&conn->in, in, in_bytes) || bytes_put(&conn->out, out, out_bytes))
 		return -ENOMEM;
 	return 0;
 }
 
-int runtime_http_load(struct proc *p, struct state_reader *r)
+int runtime_http_load(struct runtime_api *api, struct state_reader *r)
 {
 	uint32_t count = state_get_count(r, 12);
 
 	for (uint32_t i = 0; i < count; i++) {
-		int ret = load_conn(p, r);
+		int ret = load_conn(api, r);
 
 		if (ret)
 			return ret;

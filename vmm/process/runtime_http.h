@@ -9,7 +9,7 @@
 
 #include "common/state.h"
 
-struct proc;
+struct runtime_api;
 struct runtime_conn;
 
 /** struct runtime_request - one complete request; everything is valid during the call only. */
@@ -23,11 +23,38 @@ struct runtime_request {
 	const char *error_body;
 };
 
-/** runtime_http_register() - listen on the Runtime API's port. Return: 0 or -errno. */
-int runtime_http_register(struct proc *p);
-void runtime_http_free(struct proc *p);
-int runtime_http_save(struct proc *p, struct state_writer *w);
-int runtime_http_load(struct proc *p, struct state_reader *r);
+/**
+ * struct runtime_wire - the streams that connections come by. A stream is the wire's own struct.
+ * @arg: first argument of the others
+ * @send: queue bytes for the guest. Return: 0, or -errno: the connection is of no use any more
+ * @close: end a stream; nothing is called for it afterwards
+ * @set_priv, @priv: a pointer that a stream keeps for us, NULL at first
+ * @id, @by_id: names of streams in a saved state; @by_id finds only those to the API, else NULL
+ */
+struct runtime_wire {
+	void *arg;
+	int (*send)(void *arg, void *stream, const void *data, size_t n);
+	void (*close)(void *arg, void *stream);
+	void (*set_priv)(void *stream, void *priv);
+	void *(*priv)(const void *stream);
+	uint32_t (*id)(const void *stream);
+	void *(*by_id)(void *arg, uint32_t id);
+};
+
+/* What a wire calls. */
+
+/** runtime_http_accept() - the guest connected. Return: 0, or -ECONNREFUSED. */
+int runtime_http_accept(struct runtime_api *api, void *stream);
+/** runtime_http_data() - bytes of the guest; all are taken. */
+void runtime_http_data(struct runtime_api *api, void *stream, const void *data, size_t n);
+/** runtime_http_closed() - the guest sends no more. */
+void runtime_http_closed(struct runtime_api *api, void *stream);
+
+/* What runtime_api.c calls. */
+
+void runtime_http_free(struct runtime_api *api);
+int runtime_http_save(struct runtime_api *api, struct state_writer *w);
+int runtime_http_load(struct runtime_api *api, struct state_reader *r);
 
 /**
  * runtime_conn_send() - queue bytes of an answer.
@@ -35,28 +62,32 @@ int runtime_http_load(struct proc *p, struct state_reader *r);
  * they wait for the answer that it is paused for: a runtime which pipelines its response with the
  * next /next then needs a single read for both answers.
  */
-void runtime_conn_send(struct proc *p, struct runtime_conn *conn, const void *data, size_t n);
+void runtime_conn_send(struct runtime_api *api, struct runtime_conn *conn, const void *data,
+		       size_t n);
 /** runtime_conn_cork() / runtime_conn_uncork() - hold bytes back, and let them go. They nest. */
 void runtime_conn_cork(struct runtime_conn *conn);
-void runtime_conn_uncork(struct proc *p, struct runtime_conn *conn);
+void runtime_conn_uncork(struct runtime_api *api, struct runtime_conn *conn);
 /** runtime_conn_pause() - read no further request until runtime_conn_resume(). */
 void runtime_conn_pause(struct runtime_conn *conn);
-void runtime_conn_resume(struct proc *p, struct runtime_conn *conn);
+void runtime_conn_resume(struct runtime_api *api, struct runtime_conn *conn);
 
 /** runtime_conn_id() / runtime_conn_by_id() - names in a saved state; ids are never 0. */
 uint32_t runtime_conn_id(const struct runtime_conn *conn);
-struct runtime_conn *runtime_conn_by_id(struct proc *p, uint32_t id);
+struct runtime_conn *runtime_conn_by_id(struct runtime_api *api, uint32_t id);
 
 /* Implemented by runtime_api.c. */
-void runtime_api_request(struct proc *p, struct runtime_conn *conn,
+
+const struct runtime_wire *runtime_api_wire(const struct runtime_api *api);
+void runtime_api_request(struct runtime_api *api, struct runtime_conn *conn,
 			 const struct runtime_request *req);
-void runtime_api_conn_closed(struct proc *p, struct runtime_conn *conn);
+void runtime_api_conn_closed(struct runtime_api *api, struct runtime_conn *conn);
 /** runtime_api_stream_begin() - a POST whose body is to be streamed begins. Return: false when it
  * is to be collected like any other. */
-bool runtime_api_stream_begin(struct proc *p, struct runtime_conn *conn, const char *path);
+bool runtime_api_stream_begin(struct runtime_api *api, struct runtime_conn *conn, const char *path);
 /** runtime_api_stream() - a part of that body, which is not kept. Return: false when it is too
  * long.
  */
-bool runtime_api_stream(struct proc *p, struct runtime_conn *conn, const void *data, size_t n);
+bool runtime_api_stream(struct runtime_api *api, struct runtime_conn *conn, const void *data,
+			size_t n);
 
 #endif
