@@ -88,10 +88,10 @@ static int load_all(const struct load_plan *plan, struct load_result *r)
 
 /* ---- throughput ------------------------------------------------------------------------------ */
 
-/** As many as keep the CPUs busy, and one more that is next: more than that is an overload. */
+/** For each CPU one that it runs, and one that is next: more than that is an overload. */
 static unsigned clients(void)
 {
-	return (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L) + 1;
+	return 2 * (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
 }
 
 static int throughput(struct bench *b, const char *name, const char *start, unsigned count,

@@ -115,7 +115,7 @@ int scheduler_init(const struct scheduler_params *params)
 	for (int i = INVOCATIONS_MAX - 1; i >= 0; i--)
 		SLIST_INSERT_HEAD(&scheduler.free, &scheduler.table[i], free_link);
 	waiting_init(&scheduler.waiting);
-	scheduler.least_in_flight = cpu_count + 1;
+	scheduler.least_in_flight = 2 * cpu_count;
 	pace_init(&scheduler.pace, MAX(cpu_count * STARTS_PER_CPU, (unsigned)STARTS_MIN));
 	budget_init(params->memory_budget_bytes, params->max_instances);
 	return 0;

@@ -30,6 +30,16 @@ is_another() {
 	is_active && [ "$(property MainPID)" != "$1" ]
 }
 
+no_vmm() {
+	[ -z "$(within pgrep -x vmm || true)" ]
+}
+
+# instance_pid - as the host sees it
+instance_pid() {
+	within curl -s --max-time $((30 * SLOW)) --unix-socket /run/quickthaw/snapd.sock \
+		http://localhost/quickthaw/v1/stats | jq '.Instances[] | select(.State == "idle").Pid'
+}
+
 @test "a client starts snapd by the socket; it serves in its sandbox, and a hung one is replaced" {
 	local pid
 	start_systemd WatchdogSec=20
@@ -50,6 +60,14 @@ is_another() {
 	assert_output_has you
 	run grep -iE 'warn|error' "$SNAPD_LOG"
 	assert_equal "$output" ""
+	# Restarted, as by an upgrade: the instance is the same, and so are the templates.
+	pid=$(instance_pid)
+	within systemctl restart quickthaw.service
+	assert_equal "$(instance_pid)" "$pid"
+	run within snapctl invoke hello '{"name": "again"}'
+	assert_success
+	assert_output_has again "warm start"
+	grep -q "1 templates" "$SNAPD_LOG" || fail "no template was kept"
 	# Stopped in its tracks it gives no signs of life: another one takes its place.
 	pid=$(property MainPID)
 	within kill -STOP "$pid"
@@ -57,6 +75,8 @@ is_another() {
 	run within snapctl list
 	assert_success
 	assert_output_has hello
+	# Stopped for good: what was kept goes, and so do the instances.
 	within systemctl stop quickthaw.service
+	wait_until 20 no_vmm || fail "instances outlive a unit that is stopped"
 	assert_equal "$(property Result)" success
 }
