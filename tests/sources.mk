@@ -38,6 +38,8 @@ UNIT_TESTS += test_mm
 test_mm_LIBS := vmm common
 UNIT_TESTS += test_neighbours
 test_neighbours_LIBS := vmm common
+UNIT_TESTS += test_populate
+test_populate_LIBS := vmm common
 UNIT_TESTS += test_elf
 test_elf_LIBS := vmm common
 # snapd: page-in with a real userfaultfd, and its parts without guests.

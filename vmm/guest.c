@@ -97,6 +97,8 @@ int guest_restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiri
 	if (!ret)
 		ret = devices_load(&process_devices, p, image->state, image->state_bytes,
 				   p->end_text, sizeof(p->end_text));
+	if (!ret && vm->faults_dear)
+		populate_help();
 	if (ret && !*p->end_text)
 		snprintf(p->end_text, sizeof(p->end_text), "restore failed: %s", strerror(-ret));
 	return ret;

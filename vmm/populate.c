@@ -9,12 +9,16 @@
  * guest already runs, those that were written first: once a page is mapped for reading, copying it
  * means flushing it from the guest's CPU. Where the guest is faster, its own fault does the work.
  *
+ * Where a fault of the guest costs a multiple of a copy (vm.h), the vCPU's thread takes part in the
+ * copies before it enters the guest: such a flush is an exit there, as dear as a fault.
+ *
  * The kernel maps what is there of the 64 KiB around a read fault in one go, so one read in each
  * such window is enough.
  *
  * Invariants
  *  1. Advice never changes what a page holds: it cannot race with the guest in a way that matters.
  *  2. Work is handed over once in a process's life, through a futex word: 0 none, 1 there.
+ *  3. A run belongs to who counted @next past it; those that are only read to the helper thread.
  */
 #include "vmm/populate.h"
 
@@ -43,6 +47,8 @@ struct job {
 	const struct guest_mem *mem;
 	const struct proto_populate *runs;
 	uint32_t count;
+	uint32_t copies; /**< the first so many are to be copied */
+	_Atomic uint32_t next;
 };
 
 static struct job job;
@@ -104,11 +110,34 @@ int populate_start(const struct guest_mem *mem, const struct proto_populate *run
 
 	if (ret || !count)
 		return ret;
-	job = (struct job){.mem = mem, .runs = runs, .count = count};
+	job.mem = mem;
+	job.runs = runs;
+	job.count = count;
+	while (job.copies < count && runs[job.copies].count_flags & PROTO_POPULATE_WRITE)
+		job.copies++;
 	/* Pairs with the acquire in the thread: it sees the job. */
 	atomic_store_explicit(&work, 1, memory_order_release);
 	syscall(SYS_futex, &work, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	return 0;
+}
+
+/** Take runs below @end, one after the other, as the other thread does, too. */
+static void work_on(uint32_t end)
+{
+	uint32_t i = atomic_load_explicit(&job.next, memory_order_relaxed);
+
+	while (i < end) {
+		if (!atomic_compare_exchange_weak_explicit(
+			    &job.next, &i, i + 1, memory_order_relaxed, memory_order_relaxed))
+			continue;
+		run_one(job.mem, &job.runs[i]);
+		i = atomic_load_explicit(&job.next, memory_order_relaxed);
+	}
+}
+
+void populate_help(void)
+{
+	work_on(job.copies);
 }
 
 static void *thread_main(void *arg)
@@ -116,8 +145,7 @@ static void *thread_main(void *arg)
 	(void)arg;
 	while (!atomic_load_explicit(&work, memory_order_acquire))
 		syscall(SYS_futex, &work, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
-	for (uint32_t i = 0; i < job.count; i++)
-		run_one(job.mem, &job.runs[i]);
+	work_on(job.count);
 	return NULL;
 }
 

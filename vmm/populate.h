@@ -23,4 +23,11 @@ int populate_init(void);
  */
 int populate_start(const struct guest_mem *mem, const struct proto_populate *runs, uint32_t count);
 
+/**
+ * populate_help() - do what is left of the copies together with the helper thread. Where a fault
+ * costs a multiple of a copy, the guest is better off starting later. Does not wait for the last
+ * ones, which the thread may have in hand.
+ */
+void populate_help(void);
+
 #endif
