@@ -59,7 +59,7 @@ struct virtio_net {
 	struct virtio_net_config config;
 	char name[NAME_BYTES];
 	int tap_fd;
-	bool is_tap, watched, tx_waits, mac_given;
+	bool is_tap, watched, tx_waits, mac_given, offloads_logged;
 	struct virtq_chain first, chain;
 	uint32_t packet_bytes;
 	uint8_t packet[PACKET_BYTES_MAX];
@@ -300,9 +300,12 @@ static unsigned wanted_offloads(const struct virtio_device *d)
 
 static void set_offloads(struct virtio_net *net)
 {
-	if (net->is_tap && link_is_up(net) &&
-	    ioctl(net->tap_fd, TUNSETOFFLOAD, (unsigned long)wanted_offloads(&net->device)) < 0)
+	if (!net->is_tap || !link_is_up(net) ||
+	    !ioctl(net->tap_fd, TUNSETOFFLOAD, (unsigned long)wanted_offloads(&net->device)))
+		return;
+	if (!net->offloads_logged)
 		log_warn("network %s: offloads: %s", net->name, strerror(errno));
+	net->offloads_logged = true;
 }
 
 static void offer_offloads(struct virtio_device *d, bool ufo)
