@@ -90,10 +90,13 @@ static int command_run(struct options *o, int argc, char **argv)
 	return command_console(o);
 }
 
-static int command_boot(struct options *o, int argc)
+static int command_boot(struct options *o, int argc, char **argv)
 {
-	if (argc)
-		die("boot: what follows the options? (the kernel is --kernel FILE)");
+	if (argc) {
+		add_runtime_api_env(o);
+		o->kernel.argv = argv;
+		o->kernel.envp = o->env;
+	}
 	if (!o->kernel.kernel)
 		die("boot: which kernel? give --kernel FILE (a bzImage or an ELF vmlinux)");
 	set_cpu_baseline(o);
@@ -233,7 +236,7 @@ int main(int argc, char **argv)
 	if (!strcmp(command, "run"))
 		return command_run(&options, argc, argv);
 	if (!strcmp(command, "boot"))
-		return command_boot(&options, argc);
+		return command_boot(&options, argc, argv);
 	if (!strcmp(command, "restore"))
 		return command_restore(&options, argc, argv);
 	if (!strcmp(command, "pages"))

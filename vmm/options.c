@@ -14,7 +14,7 @@ enum { RAM_MIB_MAX = 16384, TIMEOUT_MAX_S = 86400 };
 
 static const char usage_text[] =
 	"Usage: vmm run [OPTION]... -- PROGRAM [ARGUMENT]...\n"
-	"       vmm boot [OPTION]... --kernel FILE\n"
+	"       vmm boot [OPTION]... --kernel FILE [-- PROGRAM [ARGUMENT]...]\n"
 	"       vmm restore [OPTION]... SNAPSHOT\n"
 	"       vmm pages SNAPSHOT\n"
 	"       vmm host\n"
@@ -25,7 +25,9 @@ static const char usage_text[] =
 	"\n"
 	"  run      boot PROGRAM (a Linux x86-64 ELF file or script inside the root) and\n"
 	"           end with its exit status\n"
-	"  boot     boot a Linux kernel, and end when it turns itself off\n"
+	"  boot     boot a Linux kernel, have the agent inside start PROGRAM, and end with its "
+	"exit\n"
+	"           status; without a PROGRAM end when the kernel turns itself off\n"
 	"  restore  go on from a snapshot file of either kind\n"
 	"  pages    list a snapshot's pages: number, address, rights, mapping\n"
 	"  host     say what kind of KVM host this is, as JSON\n"
@@ -44,7 +46,7 @@ static const char usage_text[] =
 	"  --runtime DIR       the guest's /var/runtime: a bootstrap\n"
 	"  --opt DIR           the guest's /opt: layers\n"
 	"  --tmp MIB           size limit of the guest's private /tmp (default 512)\n"
-	"  --env NAME=VALUE    run: environment of the guest, repeatable\n"
+	"  --env NAME=VALUE    run, and boot: environment of the guest, repeatable\n"
 	"Options of boot, and of restore for kernel guests:\n"
 	"  --kernel FILE       boot: a bzImage or an ELF vmlinux for x86-64\n"
 	"  --initrd FILE       boot: an initramfs\n"

@@ -4,16 +4,65 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/io.h"
 #include "common/log.h"
 #include "vmm/cpu_features.h"
+#include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
 
 enum { READY_TIMEOUT_S = 60 };
+
+/** struct command - what the guest of this process has to do next. */
+static struct command {
+	const struct kernel_options *options;
+	struct agent_link agent;
+	bool parked;   /**< the runtime waits for work */
+	bool answered; /**< the last invocation has its result */
+	int status;
+} command;
+
+/* ---- events of the Runtime API ---- */
+
+static void on_parked(void *guest, bool restore)
+{
+	(void)restore;
+	command.parked = true;
+	machine_wake(guest);
+}
+
+static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
+{
+	command.answered = true;
+	if (kind != PROTO_RESULT_OK)
+		command.status = 1;
+	if (kind == PROTO_RESULT_TOO_LARGE)
+		log_error("invoke: the response is larger than 6 MiB");
+	if (write_full(STDOUT_FILENO, payload, n) || write_full(STDOUT_FILENO, "\n", 1))
+		command.status = 1;
+	machine_wake(guest);
+}
+
+static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
+{
+	log_error("%s: %.*s", kind == PROTO_FAILED_INIT ? "init" : "restore hook", (int)n,
+		  (const char *)json);
+	((struct machine *)guest)->end_code = 1;
+	machine_finish(guest, MACHINE_EXITED, "the runtime reported an error");
+}
+
+static const struct runtime_api_events api_events = {
+	.parked = on_parked,
+	.result = on_result,
+	.failed = on_failed,
+};
+
+/* ---- two ways to life ---- */
 
 static int open_image(const char *path)
 {
@@ -50,6 +99,10 @@ static int exit_status(const struct machine *m)
 	case MACHINE_RESET:
 		log_info("%s", m->end_text);
 		return 0;
+	case MACHINE_EXITED:
+		if (m->end_code)
+			log_error("%s", m->end_text);
+		return m->end_code;
 	case MACHINE_PANIC:
 	case MACHINE_CRASHED:
 	case MACHINE_BROKEN:
@@ -95,9 +148,28 @@ static int write_snapshot(void *guest, int fd, struct capture_stats *ret_stats)
 	return machine_capture(guest, fd, metadata, sizeof(metadata) - 1, ret_stats);
 }
 
+/** With a program, once that asks for work; without, once anybody inside says so. */
 static bool until_ready(struct machine *m)
 {
-	return m->signalled;
+	return command.parked || (!command.options->argv && (m->signalled || command.agent.ready));
+}
+
+static bool until_prepared(struct machine *m)
+{
+	(void)m;
+	return command.agent.prepared || !command.agent.ready;
+}
+
+static bool until_resumed(struct machine *m)
+{
+	(void)m;
+	return command.agent.resumed || !command.agent.ready;
+}
+
+static bool until_answered(struct machine *m)
+{
+	(void)m;
+	return command.answered && runtime_api_parked(command.agent.api);
 }
 
 /** Until the guest says that it is ready. Return: 0, or -errno with a log line. */
@@ -118,15 +190,93 @@ static int get_ready(struct machine *m, const struct kernel_options *o)
 	return 0;
 }
 
+/** Run until @until. Return: 0, or -errno with a log line that says what did not come. */
+static int run_until(struct machine *m, bool (*until)(struct machine *m), const char *what)
+{
+	uint64_t seconds = command.options->timeout_s ?: READY_TIMEOUT_S;
+	int ret = machine_run(m, until, clock_mono_ns() + seconds * NSEC_PER_SEC);
+
+	if (ret)
+		log_error("%s: nothing within %llu s", what, (unsigned long long)seconds);
+	return ret ? ret : m->end ? -ESHUTDOWN : 0;
+}
+
+static int capture(struct machine *m, const struct kernel_options *o)
+{
+	bool there;
+	int ret = 0;
+
+	pthread_mutex_lock(&m->lock);
+	there = !agent_link_prepare(&command.agent);
+	pthread_mutex_unlock(&m->lock);
+	if (there)
+		ret = run_until(m, until_prepared, "capture: the agent gets ready for it");
+	return ret ? ret : snapshot_file_write(o->capture, write_snapshot, m);
+}
+
+/** The clones' agent sets the clock and reseeds; nothing is invoked before it has. */
+static int resume(struct machine *m)
+{
+	bool there;
+
+	pthread_mutex_lock(&m->lock);
+	there = !agent_link_resume(&command.agent, NULL);
+	command.parked = runtime_api_parked(command.agent.api);
+	pthread_mutex_unlock(&m->lock);
+	return there ? run_until(m, until_resumed, "restore: the agent sets the clock") : 0;
+}
+
+/** Invoke once and run until the result is out and the guest waits again. */
+static int invoke(struct machine *m, int number, const char *payload)
+{
+	char id[64];
+	const struct invocation inv = {
+		.request_id = id,
+		.function_arn = "arn:aws:lambda:local:000000000000:function:console",
+		.trace_id = "",
+		.client_context = "",
+		.deadline_real_ms = clock_real_ns() / 1000000 + 900000,
+		.payload = payload,
+		.payload_bytes = strlen(payload),
+	};
+	int ret;
+
+	snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d", number);
+	command.answered = false;
+	pthread_mutex_lock(&m->lock);
+	ret = runtime_api_invoke(command.agent.api, &inv);
+	if (!ret)
+		runtime_api_continue_restore(command.agent.api);
+	pthread_mutex_unlock(&m->lock);
+	if (ret) {
+		log_error("invoke: %s", strerror(-ret));
+		return ret;
+	}
+	return run_until(m, until_answered, "invoke: the function's answer");
+}
+
+/** What was asked for, one after the other. */
+static int do_all(struct machine *m, const struct kernel_options *o)
+{
+	int ret = o->restore ? resume(m) : 0;
+
+	if (!ret && !command.parked && (o->capture || o->invoke_count))
+		ret = get_ready(m, o);
+	if (!ret && o->capture)
+		ret = capture(m, o);
+	for (int i = 0; !ret && i < o->invoke_count; i++)
+		ret = invoke(m, i, o->invokes[i]);
+	return ret;
+}
+
 static int serve(struct machine *m, const struct kernel_options *o)
 {
 	uint64_t deadline_ns = UINT64_MAX;
 
-	if (o->capture) {
-		if (get_ready(m, o) || snapshot_file_write(o->capture, write_snapshot, m))
-			return exit_status(m) ?: 1;
-		return 0;
-	}
+	if (do_all(m, o))
+		return exit_status(m) ?: 1;
+	if (o->capture || o->invoke_count)
+		return command.status;
 	if (o->timeout_s)
 		deadline_ns = clock_mono_ns() + o->timeout_s * NSEC_PER_SEC;
 	if (machine_run(m, NULL, deadline_ns)) {
@@ -170,10 +320,16 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 		    (unsigned long long)(KERNEL_RAM_BYTES_MAX >> 20));
 	if (machine_new(&m, kvm_fd, &config))
 		return 2;
+	command.options = options;
 	ret = wiring_add(&m, &options->wiring, &vsock);
+	if (!ret)
+		ret = agent_link_new(&command.agent, &m, vsock, &api_events, &m);
+	command.agent.argv = options->argv;
+	command.agent.envp = options->envp;
 	if (!ret)
 		ret = options->restore ? restore(&m, options) : boot(&m, options);
 	ret = ret ? 1 : serve(&m, options);
 	machine_free(&m);
+	agent_link_free(&command.agent);
 	return ret;
 }

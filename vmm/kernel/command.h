@@ -11,6 +11,8 @@
 
 /** struct kernel_options - what a kernel guest on the command line is and does. */
 struct kernel_options {
+	char *const *argv; /**< what the agent is to start, or NULL */
+	char *const *envp; /**< and its environment */
 	const char *kernel;
 	const char *initrd; /**< or NULL */
 	const char *cmdline;

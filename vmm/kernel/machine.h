@@ -9,6 +9,7 @@
  *   serial       the console                                                  serial.h,
  * serial_out.h power        reset and off                                                power.h
  *   vmgenid      another clone, another number                                vmgenid.h
+ *   agent        the agent inside, and the Runtime API                        agent_link.h
  *   virtio       disks, network, vsock, entropy, balloon                      virtio_mmio.h
  *   KVM's own    irqchip, PIT, clock                                          machine_state.c
  *
@@ -36,6 +37,7 @@
 #include "vmm/kernel/serial_out.h"
 #include "vmm/kernel/virtio_mmio.h"
 
+struct agent_link;
 struct capture_stats;
 
 /** Why a guest is over. */
@@ -45,6 +47,7 @@ enum machine_end {
 	MACHINE_RESET,	 /**< it reset itself, and did not say that it was in trouble */
 	MACHINE_PANIC,	 /**< its kernel panicked before it reset */
 	MACHINE_CRASHED, /**< a triple fault */
+	MACHINE_EXITED,	 /**< the program that the agent started is over; end_code is its status */
 	MACHINE_BROKEN,	 /**< KVM or the vmm cannot go on */
 };
 
@@ -100,7 +103,10 @@ struct machine {
 	int epoll_fd, wake_fd;
 	struct machine_watch watches[MACHINE_WATCHES_MAX];
 
+	struct agent_link *agent; /**< NULL: none was made */
+
 	enum machine_end end;
+	int end_code;
 	char end_text[256]; /**< a report for people */
 };
 

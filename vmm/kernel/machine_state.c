@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "vmm/capture.h"
 #include "vmm/device.h"
+#include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
 #include "vmm/kernel/vmgenid.h"
 
@@ -208,6 +209,16 @@ static int console_load(struct machine *m, struct state_reader *r)
 	return serial_load(&m->serial, r);
 }
 
+static int agent_save(struct machine *m, struct state_writer *w)
+{
+	return agent_link_save(m->agent, w);
+}
+
+static int agent_load(struct machine *m, struct state_reader *r)
+{
+	return agent_link_load(m->agent, r);
+}
+
 DEVICE_FUNCTIONS(layout)
 DEVICE_FUNCTIONS(cpuid)
 DEVICE_FUNCTIONS(irqchip)
@@ -216,6 +227,7 @@ DEVICE_FUNCTIONS(kvm_clock)
 DEVICE_FUNCTIONS(console)
 DEVICE_FUNCTIONS(machine_virtio)
 DEVICE_FUNCTIONS(vcpus)
+DEVICE_FUNCTIONS(agent)
 
 /* The irqchip and the vCPUs with their APICs come before the devices whose interrupts are raised
  * again as they are loaded. */
@@ -224,6 +236,7 @@ static const struct device devices[] = {
 	DEVICE("irqchip", 1, irqchip), DEVICE("pit", 1, pit),
 	DEVICE("clock", 1, kvm_clock), DEVICE("vcpus", 1, vcpus),
 	DEVICE("serial", 1, console),  DEVICE("virtio", 1, machine_virtio),
+	DEVICE("agent", 1, agent),
 };
 
 const struct device_table kernel_devices = {devices, ARRAY_SIZE(devices)};

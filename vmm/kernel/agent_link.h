@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent_link.h - the vmm's end of what the agent in a kernel guest says, and its Runtime API
+ *
+ * Two vsock services: AGENT_CONTROL_PORT for include/agent_proto.h, AGENT_API_PORT for the Runtime
+ * API, whose streams the agent bridges. A guest is hostile: a message that breaks the protocol ends
+ * the connection, and the agent may connect again.
+ */
+#ifndef QUICKTHAW_KERNEL_AGENT_LINK_H
+#define QUICKTHAW_KERNEL_AGENT_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/state.h"
+#include "include/agent_proto.h"
+#include "vmm/process/runtime_api.h"
+#include "vmm/process/runtime_http.h"
+
+struct machine;
+struct virtio_device;
+struct vsock_conn;
+
+/**
+ * struct agent_link - fields are this module's, but for those that others may read.
+ * @argv, @envp: what the agent is to start once it is ready; @argv may be NULL: nothing
+ * @ready: the agent is connected
+ * @prepared, @resumed: the answer to agent_link_prepare(), agent_link_resume() has come
+ */
+struct agent_link {
+	struct machine *machine;
+	struct virtio_device *vsock;
+	struct vsock_conn *conn;
+	char *const *argv, *const *envp;
+	bool ready, prepared, resumed;
+	struct runtime_api *api;
+	struct runtime_wire wire;
+	uint32_t in_bytes;
+	uint8_t in[AGENT_MESSAGE_MAX];
+};
+
+/**
+ * agent_link_new() - register both services, before the machine is booted or restored.
+ * @events: of the Runtime API; they get @guest
+ * Return: 0 or -errno with a log line.
+ */
+int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device *vsock,
+		   const struct runtime_api_events *events, void *guest);
+void agent_link_free(struct agent_link *a);
+
+/** agent_link_prepare() - ask the agent to give back what it does not need; @prepared says when it
+ * has. Return: 0, or -ENOTCONN: there is no agent. */
+int agent_link_prepare(struct agent_link *a);
+/** agent_link_resume() - tell the agent of a restored machine what has changed: the time, and @mac
+ * (6 bytes, or NULL). @resumed says when it is done. Return: 0, or -ENOTCONN. */
+int agent_link_resume(struct agent_link *a, const uint8_t *mac);
+
+int agent_link_save(struct agent_link *a, struct state_writer *w);
+int agent_link_load(struct agent_link *a, struct state_reader *r);
+
+#endif
