@@ -88,10 +88,10 @@ static int load_all(const struct load_plan *plan, struct load_result *r)
 
 /* ---- throughput ------------------------------------------------------------------------------ */
 
-/** For each CPU one that it runs, and one that is next: more than that is an overload. */
+/** One for each CPU, and one that is next: with more it is an overload. */
 static unsigned clients(void)
 {
-	return 2 * (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+	return (unsigned)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L) + 1;
 }
 
 static int throughput(struct bench *b, const char *name, const char *start, unsigned count,

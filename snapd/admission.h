@@ -27,8 +27,8 @@ extern const char *const admission_reasons[ADMISSION_COUNT];
  * @standing_ns: since when, until now, some of this function have been waiting without a pause
  * @burst_ns: a queue that stands longer than that is no burst that will drain
  * @calm_ns: since when none of it was refused for overload; UINT64_MAX: none ever was
- * @function_least: so many of a function are let in by any load: for each CPU one that runs, and
- *one that is next
+ * @function_least: so many of a function are let in by any load: one for each CPU, and one that
+ *	is next
  * @answer_gap_ns: how far apart its answers have been while at least so many were in flight; 0: not
  *	known yet
  * @alone_ns: how long one takes that is alone; 0: not known yet

@@ -60,6 +60,7 @@ enum {
 	STARTS_PER_CPU = 4,
 	STARTS_MIN = 8,
 	RESERVED_AGE_MS = 100,
+	WARM_TO_FRESH = 8,
 	UNKNOWN_MIB =
 		64, /* what a program takes that has never run here, unless it may take less */
 };
@@ -115,7 +116,7 @@ int scheduler_init(const struct scheduler_params *params)
 	for (int i = INVOCATIONS_MAX - 1; i >= 0; i--)
 		SLIST_INSERT_HEAD(&scheduler.free, &scheduler.table[i], free_link);
 	waiting_init(&scheduler.waiting);
-	scheduler.least_in_flight = 2 * cpu_count;
+	scheduler.least_in_flight = cpu_count + 1;
 	pace_init(&scheduler.pace, MAX(cpu_count * STARTS_PER_CPU, (unsigned)STARTS_MIN));
 	budget_init(params->memory_budget_bytes, params->max_instances);
 	return 0;
@@ -459,12 +460,15 @@ static unsigned reserved_total(uint64_t now_ns)
 	return scheduler.reserved_total;
 }
 
-/** What one start costs here, on average: a shell and a restore. */
+/** What one start costs here: a shell and a restore. Of little weight where invocations that are
+ * alone take far less, for they find a warm instance. */
 static uint64_t start_cost_ns(const struct version *v)
 {
-	uint64_t alone_ns = v->load.resident_alone_ns;
+	uint64_t fresh_ns = v->load.resident_alone_ns, alone_ns = v->function->load.alone_ns;
 
-	return alone_ns ? alone_ns : shell_pool_make_ns() + v->load.resident_ns;
+	if (!fresh_ns)
+		fresh_ns = shell_pool_make_ns() + v->load.resident_ns;
+	return alone_ns ? MIN(fresh_ns, alone_ns * WARM_TO_FRESH) : fresh_ns;
 }
 
 static struct admission_view view_admission(const struct version *v, uint64_t now_ns)
