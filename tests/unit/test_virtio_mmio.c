@@ -226,6 +226,24 @@ static void test_event_index(void **state)
 	assert_int_equal(driver_interrupts(v), 0);
 }
 
+/* Indices are 16 bits wide, and go on from there. */
+static void test_indices_wrap(void **state)
+{
+	struct driver *v = *state;
+	struct vring_desc d = buffer(v, 1);
+	struct driver_used used;
+
+	driver_start(v, EVENTS);
+	for (unsigned i = 0; i < 70000; i++) {
+		driver_avail(v, QUEUE)->ring[v->q[QUEUE].size] = (__virtio16)i;
+		driver_add(v, QUEUE, &d, 1, 0);
+		driver_kick(v, QUEUE);
+		assert_true(driver_take(v, QUEUE, &used));
+		assert_int_equal(driver_interrupts(v), 1);
+	}
+	assert_false(driver_needs_reset(v));
+}
+
 static void test_indirect(void **state)
 {
 	struct driver *v = *state;
@@ -429,6 +447,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_queues_that_are_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_buffers_come_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_event_index, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_indices_wrap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_indirect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_chains, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_indices, setup, teardown),

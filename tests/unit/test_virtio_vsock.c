@@ -222,7 +222,7 @@ static bool hear(struct rig *g, struct packet *p)
 
 static void expect(struct rig *g, uint32_t from, uint32_t to, uint16_t op, struct packet *p)
 {
-	struct packet mine;
+	struct packet mine = {0};
 
 	p = p ? p : &mine;
 	assert_true(hear(g, p));
