@@ -127,7 +127,7 @@ static int teardown(void **state)
 static uint32_t frame_at(struct proc *p, uint64_t va)
 {
 	const uint64_t *pte = pt_find(p, va);
-	uint32_t page;
+	uint32_t page = 0;
 
 	assert_non_null(pte);
 	assert_true(pte_page(&p->mm->frames, *pte, &page));
