@@ -9,8 +9,10 @@
 # start_systemd [LINE...] - lines are added to [Service] of quickthaw.service. Sets SYSTEMD_DIR,
 # SYSTEMD_PID (process 1 in there), SNAPD_LOG.
 start_systemd() {
-	local target
-	[ -e /sys/fs/cgroup/cgroup.controllers ] || skip "needs cgroup version 2 for a systemd of its own"
+	local target hierarchy
+	# Beside version 1, which then has the memory controller, version 2 is mounted elsewhere.
+	hierarchy=$(findmnt --noheadings --first-only --types cgroup2 --output TARGET) ||
+		skip "needs cgroup version 2 for a systemd of its own"
 	[ -x /lib/systemd/systemd ] || skip "needs systemd"
 	SYSTEMD_DIR=$(mktemp -d /tmp/quickthaw-systemd.XXXXXX)
 	SNAPD_LOG=$SYSTEMD_DIR/snapd.log
@@ -27,9 +29,9 @@ start_systemd() {
 			>"$SYSTEMD_DIR/units/$target.target"
 	done
 	echo 'Requires=quickthaw.socket' >>"$SYSTEMD_DIR/units/default.target"
-	SYSTEMD_CGROUP=/sys/fs/cgroup/quickthaw-systemd-$$
+	SYSTEMD_CGROUP=$hierarchy/quickthaw-systemd-$$
 	mkdir "$SYSTEMD_CGROUP"
-	echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+	! grep -qw memory "$hierarchy/cgroup.controllers" || echo +memory >"$hierarchy/cgroup.subtree_control"
 	# shellcheck disable=SC2016 # for the shell in there
 	setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child bash -c '
 		echo 0 >"$1/cgroup.procs" && exec unshare --cgroup bash -c "

@@ -58,7 +58,8 @@ instance_pid() {
 	run within snapctl invoke hello '{"name": "you"}'
 	assert_success
 	assert_output_has you
-	run grep -iE 'warn|error' "$SNAPD_LOG"
+	# (With version 1 of cgroups there is no memory controller in there.)
+	run grep -iE 'warn|error' <(grep -v "no memory cgroup on this host" "$SNAPD_LOG")
 	assert_equal "$output" ""
 	# Restarted, as by an upgrade: the instance is the same, and so are the templates.
 	pid=$(instance_pid)
