@@ -85,7 +85,7 @@ static int64_t eventfd_file_write(struct proc *p, struct file *f, const struct i
 				  int64_t offset)
 {
 	struct eventfd *e = f->priv;
-	uint64_t value;
+	uint64_t value = 0;
 
 	if (offset >= 0)
 		return -ESPIPE;

@@ -69,9 +69,10 @@ int64_t poll_call(struct proc *p, struct task *t, uint64_t addr, uint64_t count,
 	if (count > POLL_MAX)
 		return -EINVAL;
 	if (count > POLL_ON_STACK) {
-		fds = many = malloc(count * sizeof(*fds));
-		if (!fds)
+		many = malloc(count * sizeof(*many));
+		if (!many)
 			return -ENOMEM;
+		fds = many;
 	}
 	if (count && mm_copy_in(p, fds, addr, count * sizeof(*fds)))
 		return -EFAULT;

@@ -65,8 +65,8 @@ static int64_t timerfd_read(struct proc *p, struct file *f, const struct iovec *
 			    int64_t offset)
 {
 	struct timerfd *tfd = f->priv;
-	const uint8_t *bytes = (const uint8_t *)&tfd->ticks;
 	uint64_t ticks = tfd->ticks;
+	const uint8_t *bytes = (const uint8_t *)&ticks;
 	size_t room = 0, done = 0;
 
 	(void)p, (void)offset;
@@ -76,7 +76,6 @@ static int64_t timerfd_read(struct proc *p, struct file *f, const struct iovec *
 		return -EINVAL;
 	if (!ticks)
 		return -EAGAIN;
-	bytes = (const uint8_t *)&ticks;
 	for (int i = 0; done < sizeof(ticks); i++) {
 		size_t part = MIN(iov[i].iov_len, sizeof(ticks) - done);
 
