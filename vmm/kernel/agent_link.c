@@ -146,17 +146,14 @@ static void disconnect(struct agent_link *a)
 static bool take_messages(struct agent_link *a)
 {
 	while (a->in_bytes >= sizeof(struct agent_header)) {
-		union {
-			struct agent_header h;
-			uint8_t bytes[AGENT_MESSAGE_MAX];
-		} *u = (void *)a->in;
-		uint32_t bytes = u->h.bytes;
+		const struct agent_header *h = (const void *)a->in;
+		uint32_t bytes = h->bytes;
 
-		if (!agent_message_ok(&u->h))
+		if (!agent_message_ok(h))
 			return false;
 		if (bytes > a->in_bytes)
 			return true;
-		if (!on_message(a, &u->h))
+		if (!on_message(a, h))
 			return false;
 		a->in_bytes -= bytes;
 		memmove(a->in, a->in + bytes, a->in_bytes);

@@ -36,7 +36,8 @@ struct agent_link {
 	struct runtime_api *api;
 	struct runtime_wire wire;
 	uint32_t in_bytes;
-	uint8_t in[AGENT_MESSAGE_MAX];
+	uint8_t in[AGENT_MESSAGE_MAX]
+		__attribute__((aligned(8))); /**< bytes of a message under way */
 };
 
 /**

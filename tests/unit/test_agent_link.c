@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_agent_link.c - what an agent, or somebody who says to be one, may send; no KVM */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "vmm/kernel/agent_link.h"
+#include "vmm/kernel/machine.h"
+#include "vmm/kernel/virtio_vsock.h"
+
+/* ---- this file stands in for vsock and for the machine ---- */
+
+struct vsock_conn {
+	uint32_t id, port;
+	void *priv;
+	uint8_t got[1 << 17];
+	size_t got_bytes;
+	bool closed;
+};
+
+static struct vsock_conn conns[2] = {{.id = 1, .port = AGENT_CONTROL_PORT},
+				     {.id = 2, .port = AGENT_API_PORT}};
+static struct vsock_service services[2];
+static unsigned service_count;
+static struct machine machine;
+
+int vsock_listen_local(struct virtio_device *d, const struct vsock_service *service)
+{
+	(void)d;
+	services[service_count++ % 2] = *service;
+	return 0;
+}
+
+int vsock_send(struct vsock_conn *c, const void *data, size_t n)
+{
+	assert_true(c->got_bytes + n <= sizeof(c->got));
+	memcpy(c->got + c->got_bytes, data, n);
+	c->got_bytes += n;
+	return 0;
+}
+
+void vsock_close(struct vsock_conn *c)
+{
+	c->closed = true;
+}
+
+void vsock_set_priv(struct vsock_conn *c, void *priv)
+{
+	c->priv = priv;
+}
+
+void *vsock_priv(const struct vsock_conn *c)
+{
+	return c->priv;
+}
+
+uint32_t vsock_conn_id(const struct vsock_conn *c)
+{
+	return c->id;
+}
+
+uint32_t vsock_conn_port(const struct vsock_conn *c)
+{
+	return c->port;
+}
+
+struct vsock_conn *vsock_conn_by_id(struct virtio_device *d, uint32_t id)
+{
+	(void)d;
+	return id == 1 || id == 2 ? &conns[id - 1] : NULL;
+}
+
+void machine_wake(struct machine *m)
+{
+	(void)m;
+}
+
+void machine_finish(struct machine *m, enum machine_end end, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (m->end)
+		return;
+	m->end = end;
+	va_start(ap, fmt);
+	vsnprintf(m->end_text, sizeof(m->end_text), fmt, ap);
+	va_end(ap);
+}
+
+/* ---- */
+
+static struct agent_link link_;
+static char *argv_[] = {(char[]){"/bin/bootstrap"}, NULL};
+static char *envp_[] = {(char[]){"A=1"}, (char[]){"B=2"}, NULL};
+
+static void note_parked(void *guest, bool restore)
+{
+	(void)restore;
+	assert_ptr_equal(guest, &machine);
+}
+
+static const struct runtime_api_events events = {.parked = note_parked};
+
+static int setup(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		conns[i].got_bytes = 0;
+		conns[i].priv = NULL;
+		conns[i].closed = false;
+	}
+	memset(&machine, 0, sizeof(machine));
+	service_count = 0;
+	assert_int_equal(agent_link_new(&link_, &machine, NULL, &events, &machine), 0);
+	link_.argv = argv_;
+	link_.envp = envp_;
+	assert_int_equal(services[0].accept(&link_, &conns[0]), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	agent_link_free(&link_);
+	return 0;
+}
+
+static void say(const void *data, size_t n)
+{
+	services[0].data(&link_, &conns[0], data, n);
+}
+
+static void say_ready(uint32_t flags)
+{
+	const struct agent_ready ready = {
+		.h = {AGENT_READY, sizeof(ready)}, .version = AGENT_PROTO_VERSION, .flags = flags};
+
+	say(&ready, sizeof(ready));
+}
+
+static void test_start(void **state)
+{
+	static const char strings[] = "/bin/bootstrap\0A=1\0B=2";
+	const struct agent_start *start = (const void *)conns[0].got;
+
+	(void)state;
+	assert_int_equal(agent_link_prepare(&link_), -ENOTCONN);
+	say_ready(0);
+	assert_true(link_.ready);
+	assert_int_equal(conns[0].got_bytes, sizeof(*start) + sizeof(strings));
+	assert_true(agent_message_ok(&start->h));
+	assert_int_equal(start->argc, 1);
+	assert_int_equal(start->envc, 2);
+	assert_memory_equal(start + 1, strings, sizeof(strings));
+	/* One that runs already, after a reconnection, is not started again. */
+	say_ready(AGENT_READY_RUNNING);
+	assert_int_equal(conns[0].got_bytes, start->h.bytes);
+	assert_int_equal(services[0].accept(&link_, &conns[1]), -ECONNREFUSED);
+}
+
+static void test_byte_by_byte(void **state)
+{
+	const struct agent_exited e = {.h = {AGENT_EXITED, sizeof(e)}, .code = 3};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(e); i++) {
+		assert_int_equal(machine.end, MACHINE_RUNS);
+		say((const uint8_t *)&e + i, 1);
+	}
+	assert_int_equal(machine.end, MACHINE_EXITED);
+	assert_int_equal(machine.end_code, 3);
+	assert_false(conns[0].closed);
+}
+
+static void test_breaches(void **state)
+{
+	static const struct agent_header bad[] = {
+		{0, 8},
+		{AGENT_READY, 0},
+		{AGENT_READY, UINT32_MAX},
+		{AGENT_READY, 23},
+		{AGENT_LOG, 16},
+		{AGENT_LOG, AGENT_MESSAGE_MAX + 1},
+		{AGENT_TYPE_END, 8},
+		{UINT32_MAX, 8},
+	};
+	const struct agent_prepare ours = {.h = {AGENT_PREPARE, sizeof(ours)}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		say(&bad[i], sizeof(bad[i]));
+		assert_true(conns[0].closed);
+		assert_null(link_.conn);
+		conns[0].closed = false;
+		assert_int_equal(services[0].accept(&link_, &conns[0]), 0);
+	}
+	/* What only the vmm says, and bytes after the end. */
+	say(&ours, sizeof(ours));
+	assert_true(conns[0].closed);
+	say(&ours, sizeof(ours));
+	assert_int_equal(machine.end, MACHINE_RUNS);
+}
+
+static void test_another_version(void **state)
+{
+	const struct agent_ready ready = {.h = {AGENT_READY, sizeof(ready)}, .version = 99};
+
+	(void)state;
+	say(&ready, sizeof(ready));
+	assert_int_equal(machine.end, MACHINE_BROKEN);
+	assert_non_null(strstr(machine.end_text, "version 99"));
+}
+
+static void test_state(void **state)
+{
+	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)}};
+	struct state_writer w = {0};
+	struct state_reader r;
+
+	(void)state;
+	say_ready(0);
+	say(&done, 11); /* captured in the middle of a message */
+	assert_int_equal(agent_link_save(&link_, &w), 0);
+	agent_link_free(&link_);
+	assert_int_equal(agent_link_new(&link_, &machine, NULL, &events, &machine), 0);
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	assert_int_equal(agent_link_load(&link_, &r), 0);
+	assert_int_equal(r.left, 0);
+	assert_int_equal(agent_link_resume(&link_, NULL), 0);
+	say((const uint8_t *)&done + 11, sizeof(done) - 11);
+	assert_true(link_.resumed);
+	/* A connection that is not the agent's, or none at all. */
+	for (uint32_t id = 2; id < 4; id++) {
+		memcpy(w.data, &id, sizeof(id));
+		r = (struct state_reader){.data = w.data, .left = w.used};
+		assert_int_equal(agent_link_load(&link_, &r), -EBADMSG);
+	}
+	state_writer_free(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_byte_by_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_breaches, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_version, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+	};
+
+	log_init("test_agent_link", NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
