@@ -117,12 +117,23 @@ static int link_read(struct bridge_link *l, int side)
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	buf->start = 0;
-	buf->end = (size_t)n;
+	buf->end = buf->closed ? 0 : (size_t)n;
 	buf->eof = n == 0;
 	return 0;
 }
 
-/** Pass on what @side has sent, and its end. Return: 0 or -errno. */
+/** The other side takes no more of what @side sends: that is dropped, so that @side can finish. */
+static void link_drop(struct bridge_link *l, int side)
+{
+	l->from[side].start = l->from[side].end = 0;
+	l->from[side].closed = true;
+}
+
+/**
+ * Pass on what @side has sent, and its end. An end that takes no more may have answered before: the
+ * other direction goes on by itself.
+ * Return: 0, or -errno when the whole link is over.
+ */
 static int link_write(struct bridge_link *l, int side)
 {
 	struct bridge_buffer *buf = &l->from[side];
@@ -130,14 +141,15 @@ static int link_write(struct bridge_link *l, int side)
 	if (buffer_has_data(buf)) {
 		ssize_t n = write(l->fds[!side], buf->data + buf->start, buf->end - buf->start);
 
-		if (n < 0)
-			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-		buf->start += (size_t)n;
+		if (n >= 0)
+			buf->start += (size_t)n;
+		else if (errno != EAGAIN && errno != EINTR)
+			link_drop(l, side);
 	}
 	if (buf->eof && !buffer_has_data(buf) && !buf->closed) {
 		buf->closed = true;
 		/* A device has no half-close: its stream ends with the descriptor. */
-		if (shutdown(l->fds[!side], SHUT_WR))
+		if (shutdown(l->fds[!side], SHUT_WR) && errno != ENOTCONN)
 			return -errno;
 	}
 	return 0;

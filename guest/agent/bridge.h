@@ -20,7 +20,7 @@ enum {
 struct bridge_buffer {
 	size_t start, end;
 	bool eof;    /**< nothing more will come */
-	bool closed; /**< and the other side has been told so */
+	bool closed; /**< the other side has been told so, or takes no more: the rest is dropped */
 	uint8_t data[BRIDGE_BUFFER_BYTES];
 };
 

@@ -332,6 +332,43 @@ static void test_bridge_carries_both_ways(void **state)
 	assert_int_equal(status, 0);
 }
 
+/** An end that answers and goes before it has read everything: its answer arrives all the same. */
+static void test_bridge_answer_before_the_end(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP_FD int in = connect_api(f);
+	int out = accept_within(f->api_listener);
+	char got[16];
+
+	assert_int_equal(kill(f->agent, SIGSTOP), 0);
+	assert_int_equal(write(in, "request", 7), 7);
+	assert_int_equal(write(out, "answer", 6), 6);
+	close(out);
+	assert_int_equal(kill(f->agent, SIGCONT), 0);
+	assert_int_equal(read_full(in, got, sizeof(got)), 6);
+	assert_memory_equal(got, "answer", 6);
+}
+
+/** And what it does not take any more does not make the sender wait. */
+static void test_bridge_drops_what_nobody_takes(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP_FD int in = connect_api(f);
+	CLEANUP_FD int out = accept_within(f->api_listener);
+	pid_t pid;
+	int status;
+	char got[16];
+
+	assert_int_equal(shutdown(out, SHUT_RD), 0);
+	pid = send_much(in, 4 * BIG);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(write(out, "answer", 6), 6);
+	assert_int_equal(shutdown(out, SHUT_WR), 0);
+	assert_int_equal(read_full(in, got, sizeof(got)), 6);
+	assert_memory_equal(got, "answer", 6);
+}
+
 /** More connections than links: the surplus waits for its turn. */
 static void test_bridge_many(void **state)
 {
@@ -386,6 +423,8 @@ int main(void)
 		WITH_AGENT(test_garbage_ends_the_stream_only),
 		WITH_AGENT(test_ends_without_an_owner),
 		WITH_AGENT(test_bridge_carries_both_ways),
+		WITH_AGENT(test_bridge_answer_before_the_end),
+		WITH_AGENT(test_bridge_drops_what_nobody_takes),
 		WITH_AGENT(test_bridge_many),
 		WITH_AGENT(test_bridge_without_anybody_outside),
 	};
