@@ -49,7 +49,7 @@ static int connect_control(struct agent *a)
 {
 	struct agent_ready ready = {
 		.version = AGENT_PROTO_VERSION,
-		.flags = a->runtime.pid ? AGENT_READY_RUNNING : 0,
+		.flags = runtime_is_busy(&a->runtime) ? AGENT_READY_RUNNING : 0,
 	};
 	int fd = endpoint_connect_wait(&a->options.control, AGENT_RECONNECT_MS);
 
@@ -67,7 +67,7 @@ static int handle_start(struct agent *a, const struct agent_start *msg)
 	static struct command cmd;
 	struct agent_exited exited = {0};
 
-	if (a->runtime.pid || command_parse(&cmd, msg))
+	if (runtime_is_busy(&a->runtime) || command_parse(&cmd, msg))
 		return -EBADMSG;
 	exited.error = runtime_start(&a->runtime, &cmd);
 	if (!exited.error)
@@ -128,18 +128,19 @@ static bool handle_signals(struct agent *a)
 			return false;
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == a->runtime.pid)
-			runtime_ended(&a->runtime, status, &a->control);
+			runtime_ended(&a->runtime, status);
 	return true;
 }
 
 static void fill_polls(const struct agent *a, struct pollfd *polls)
 {
-	bool log = control_log_room(&a->control) > 0;
+	bool log = control_log_room(&a->control) > 0 && !a->runtime.ended;
+	bool out = a->control.out_bytes || a->runtime.ended;
 
 	polls[POLL_SIGNALS] = (struct pollfd){.fd = a->signals, .events = POLLIN};
 	polls[POLL_CONTROL] = (struct pollfd){
 		.fd = a->control.fd,
-		.events = (short)(a->control.out_bytes ? POLLIN | POLLOUT : POLLIN),
+		.events = (short)(out ? POLLIN | POLLOUT : POLLIN),
 	};
 	/* A vmm that does not read makes the runtime wait, and nothing is lost. */
 	for (int i = 0; i < 2; i++)
@@ -158,6 +159,7 @@ int agent_run(struct agent *a)
 	for (;;) {
 		if (a->control.fd < 0 && (err = connect_control(a)))
 			return err;
+		runtime_finish(&a->runtime, &a->control);
 		err = control_flush(&a->control);
 		fill_polls(a, polls);
 		if (!err && poll(polls, POLL_COUNT, -1) < 0 && errno != EINTR)

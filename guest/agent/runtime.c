@@ -7,18 +7,22 @@
 #include <grp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/util.h"
 #include "guest/agent/text_file.h"
-
-/* At most what a pipe holds: something that escaped may write for ever. */
-enum { LAST_READS_MAX = 8 };
 
 void runtime_init(struct runtime *r)
 {
 	*r = (struct runtime){.output = {-1, -1}};
+}
+
+bool runtime_is_busy(const struct runtime *r)
+{
+	return r->pid || r->ended;
 }
 
 /** The child: become the program, or say why not. */
@@ -71,40 +75,65 @@ int runtime_start(struct runtime *r, const struct command *cmd)
 	return 0;
 }
 
-bool runtime_forward(struct runtime *r, int i, struct control *c)
+/** Pass on at most @max bytes of stream @i. Return: how many; 0: none now, or none ever again. */
+static size_t forward(struct runtime *r, int i, size_t max, struct control *c)
 {
 	static char buf[16 << 10];
-	size_t room = control_log_room(c);
+	size_t room = MIN(control_log_room(c), sizeof(buf));
 	struct agent_log log = {.stream = i ? AGENT_STDERR : AGENT_STDOUT};
 	ssize_t n;
 
-	if (r->output[i] < 0 || !room)
-		return false;
-	n = read(r->output[i], buf, room < sizeof(buf) ? room : sizeof(buf));
+	if (r->output[i] < 0 || !room || !max)
+		return 0;
+	n = read(r->output[i], buf, MIN(room, max));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return false;
+		return 0;
 	if (n <= 0) {
 		close(r->output[i]);
 		r->output[i] = -1;
-		return false;
+		return 0;
 	}
 	control_send(c, AGENT_LOG, &log, sizeof(log), buf, (size_t)n);
-	return true;
+	return (size_t)n;
 }
 
-void runtime_ended(struct runtime *r, int status, struct control *c)
+void runtime_forward(struct runtime *r, int i, struct control *c)
 {
-	struct agent_exited exited = {
+	forward(r, i, SIZE_MAX, c);
+}
+
+void runtime_ended(struct runtime *r, int status)
+{
+	kill(-r->pid, SIGKILL);
+	r->pid = 0;
+	r->ended = true;
+	r->exited = (struct agent_exited){
 		.code = WIFEXITED(status) ? WEXITSTATUS(status) : 0,
 		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
 	};
-
-	kill(-r->pid, SIGKILL);
 	for (int i = 0; i < 2; i++) {
-		for (int n = 0; n < LAST_READS_MAX && runtime_forward(r, i, c); n++)
-			control_flush(c);
-		cleanup_fd(&r->output[i]);
+		int left = 0;
+
+		if (r->output[i] >= 0 && !ioctl(r->output[i], FIONREAD, &left))
+			r->left_bytes[i] = (size_t)left;
 	}
+}
+
+void runtime_finish(struct runtime *r, struct control *c)
+{
+	if (!r->ended)
+		return;
+	for (int i = 0; i < 2; i++) {
+		size_t n;
+
+		while ((n = forward(r, i, r->left_bytes[i], c)))
+			r->left_bytes[i] -= n;
+		if (r->left_bytes[i] && r->output[i] >= 0 && !control_log_room(c))
+			return;
+	}
+	if (control_send(c, AGENT_EXITED, &r->exited, sizeof(r->exited), NULL, 0))
+		return;
+	for (int i = 0; i < 2; i++)
+		cleanup_fd(&r->output[i]);
 	runtime_init(r);
-	control_send(c, AGENT_EXITED, &exited, sizeof(exited), NULL, 0);
 }

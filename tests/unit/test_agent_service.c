@@ -223,6 +223,32 @@ static void test_flood_of_output(void **state)
 	assert_int_equal(exited.code, 0);
 }
 
+/** Sizes of which some fill all that lies between a program that ends and a host that waits. */
+static void test_last_output_waits_for_room(void **state)
+{
+	struct agent_exited exited;
+	char out[2][64], script[64];
+
+	for (size_t kib = 192; kib <= 576; kib += 32) {
+		snprintf(script, sizeof(script), "head -c %zu /dev/zero", kib << 10);
+		start_shell(*state, "/bin/sh", script);
+		poll(NULL, 0, 100);
+		assert_int_equal(run_to_exit(*state, out, &exited), kib << 10);
+		assert_int_equal(exited.code, 0);
+	}
+}
+
+/** What escapes and writes for ever does not keep EXITED back. */
+static void test_output_of_what_escapes(void **state)
+{
+	struct agent_exited exited;
+	char out[2][64];
+
+	start_shell(*state, "/bin/sh", "setsid timeout 10 yes & sleep 0.1; exit 3");
+	run_to_exit(*state, out, &exited);
+	assert_int_equal(exited.code, 3);
+}
+
 /** A captured stream does not survive its restore: the runtime goes on. */
 static void test_reconnects(void **state)
 {
@@ -419,6 +445,8 @@ int main(void)
 		WITH_AGENT(test_runs_and_reports),
 		WITH_AGENT(test_program_that_does_not_exist),
 		WITH_AGENT(test_flood_of_output),
+		WITH_AGENT(test_last_output_waits_for_room),
+		WITH_AGENT(test_output_of_what_escapes),
 		WITH_AGENT(test_reconnects),
 		WITH_AGENT(test_garbage_ends_the_stream_only),
 		WITH_AGENT(test_ends_without_an_owner),
