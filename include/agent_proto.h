@@ -25,8 +25,10 @@
  *
  * The stream's end. A captured stream may not survive its restore (vhost-vsock and Firecracker
  * reset it), so an agent that loses it connects again, and says READY with AGENT_READY_RUNNING when
- * its runtime runs. When nobody has taken the new connection within AGENT_RECONNECT_MS, the machine
- * has no owner any more: pid 1 resets it, which ends a vmm; as a service, the agent exits.
+ * its runtime runs. LOG and EXITED that it could not write whole before come after that READY; what
+ * it had written and the vmm has not read is lost. When nobody has taken the new connection within
+ * AGENT_RECONNECT_MS, the machine has no owner any more: pid 1 resets it, which ends a vmm; as a
+ * service, the agent exits.
  *
  * The Runtime API. The agent listens on 127.0.0.1:AGENT_API_PORT in the guest and connects each TCP
  * connection to a stream of its own to the vmm's vsock port of the same number.
@@ -68,7 +70,8 @@ struct agent_header {
 	uint32_t bytes; /**< of the whole message, this header included */
 };
 
-#define AGENT_READY_RUNNING 1u /**< the runtime runs: this is not the first connection */
+/** The runtime runs, or its EXITED is still to come: this is not the first connection. */
+#define AGENT_READY_RUNNING 1u
 
 /** READY, agent to vmm. */
 struct agent_ready {

@@ -44,7 +44,7 @@ int agent_init(struct agent *a)
 	return err;
 }
 
-/** A stream to the vmm, and READY on it. Return: 0 or -errno. */
+/** A stream to the vmm, READY on it, and what the last one has not taken. Return: 0 or -errno. */
 static int connect_control(struct agent *a)
 {
 	struct agent_ready ready = {
@@ -57,9 +57,9 @@ static int connect_control(struct agent *a)
 		note("nobody takes the connection: error %d", -fd);
 		return fd;
 	}
-	control_init(&a->control, fd);
 	ready.boot_ns = clock_get_ns(CLOCK_BOOTTIME);
-	return control_send(&a->control, AGENT_READY, &ready, sizeof(ready), NULL, 0);
+	control_reopen(&a->control, fd, &ready);
+	return 0;
 }
 
 static int handle_start(struct agent *a, const struct agent_start *msg)

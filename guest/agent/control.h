@@ -13,14 +13,23 @@
 struct control {
 	int fd; /**< non-blocking, or -1 */
 	size_t in_bytes;
-	size_t out_bytes;
+	size_t out_bytes;  /**< of whole messages, the first of them perhaps written in part */
+	size_t sent_bytes; /**< of the first one */
 	_Alignas(8) uint8_t in[AGENT_MESSAGE_MAX];
 	uint8_t out[2 * AGENT_MESSAGE_MAX];
 };
 
 /** control_init() - a stream over @fd, which becomes its own; what was under way is forgotten. */
 void control_init(struct control *c, int fd);
+/** control_close() - end the stream; what it has not taken is kept for control_reopen(). */
 void control_close(struct control *c);
+
+/**
+ * control_reopen() - go on with @fd after control_close(): READY, then each LOG and EXITED that
+ * the former stream has not taken whole. Answers are dropped: they were meant for who asked.
+ * @ready: its header is filled in here; AGENT_READY_RUNNING is added when there is an EXITED
+ */
+void control_reopen(struct control *c, int fd, struct agent_ready *ready);
 
 /** control_receive() - read what has come. Return: 0, -EPIPE at the stream's end, or -errno. */
 int control_receive(struct control *c);

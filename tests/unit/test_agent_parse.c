@@ -167,6 +167,87 @@ static void test_full(void **state)
 			 -ENOBUFS);
 }
 
+/** The next message that has come to @peer. Return: its type, or 0 when there is no whole one. */
+static uint32_t take(struct control *peer, void *ret, size_t n)
+{
+	const struct agent_header *got;
+	uint32_t type;
+
+	control_receive(peer);
+	if (control_next(peer, &got) != 1)
+		return 0;
+	type = got->type;
+	memcpy(ret, got, n < got->bytes ? n : got->bytes);
+	control_consume(peer);
+	return type;
+}
+
+/** A stream that breaks within a message: the next one begins with READY, and with that message. */
+static void test_reopen(void **state)
+{
+	struct {
+		struct agent_log log;
+		uint32_t number;
+		char bytes[8 << 10];
+	} msg = {.log.stream = AGENT_STDOUT};
+	struct agent_prepared prepared = {0};
+	struct agent_exited exited = {.code = 3};
+	struct agent_ready ready = {.version = AGENT_PROTO_VERSION};
+	uint32_t sent = 0, got = 0, type;
+	int small = 1, pair[2];
+
+	(void)state;
+	setsockopt(control.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	for (; control_log_room(&control) >= sizeof(msg); msg.number = ++sent)
+		assert_int_equal(control_send(&control, AGENT_LOG, &msg.log, sizeof(msg), NULL, 0),
+				 0);
+	control_send(&control, AGENT_PREPARED, &prepared, sizeof(prepared), NULL, 0);
+	control_send(&control, AGENT_EXITED, &exited, sizeof(exited), NULL, 0);
+	while (got < 3 || !other.in_bytes) {
+		assert_int_equal(control_flush(&control), 0);
+		if (take(&other, &msg, sizeof(msg)) == AGENT_LOG)
+			assert_int_equal(msg.number, got++);
+	}
+	assert_true(control.sent_bytes > 0);
+	assert_true(got < sent);
+
+	control_close(&control);
+	control_close(&other);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+			 0);
+	control_init(&other, pair[1]);
+	control_reopen(&control, pair[0], &ready);
+	assert_int_equal(control_flush(&control), 0);
+	assert_int_equal(take(&other, &ready, sizeof(ready)), AGENT_READY);
+	assert_int_equal(ready.flags, AGENT_READY_RUNNING);
+	while ((type = take(&other, &msg, sizeof(msg))) == AGENT_LOG) {
+		assert_int_equal(msg.number, got++);
+		assert_int_equal(control_flush(&control), 0);
+	}
+	assert_int_equal(got, sent);
+	assert_int_equal(type, AGENT_EXITED);
+	assert_int_equal(control.out_bytes, 0);
+}
+
+/** However much is queued: a READY goes before it. */
+static void test_reopen_full(void **state)
+{
+	struct agent_exited exited = {0};
+	struct agent_ready ready = {0};
+	size_t full;
+
+	(void)state;
+	while (!control_send(&control, AGENT_EXITED, &exited, sizeof(exited), NULL, 0))
+		;
+	full = control.out_bytes;
+	for (int i = 0; i < 3; i++) {
+		control_close(&control);
+		control_reopen(&control, -1, &ready);
+		assert_int_equal(control.out_bytes, full + sizeof(ready));
+		assert_true(control.out_bytes <= sizeof(control.out));
+	}
+}
+
 /** A START with these bytes behind its body. */
 static int parse(uint32_t argc, uint32_t envc, const char *strings, size_t n, struct command *ret)
 {
@@ -305,6 +386,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_headers_that_are_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reopen, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reopen_full, setup, teardown),
 		cmocka_unit_test(test_command),
 		cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_options),

@@ -264,6 +264,24 @@ static void test_reconnects(void **state)
 	assert_string_equal(out[0], "still here\n");
 }
 
+/** A runtime that ends while nobody reads, and then the stream breaks: EXITED is still said. */
+static void test_exited_survives_the_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct agent_exited exited;
+	char out[2][64];
+
+	start_shell(f, "/bin/sh", "(sleep 0.2; kill -9 $$) & exec head -c 3145728 /dev/zero");
+	poll(NULL, 0, 500);
+	close(f->control);
+	expect_ready(f, AGENT_READY_RUNNING);
+	assert_in_range(run_to_exit(f, out, &exited), 1, BIG - 1);
+	assert_int_equal(exited.signal, SIGKILL);
+	/* It was said once: another stream knows nothing of it. */
+	close(f->control);
+	expect_ready(f, 0);
+}
+
 static void test_garbage_ends_the_stream_only(void **state)
 {
 	struct fixture *f = *state;
@@ -448,6 +466,7 @@ int main(void)
 		WITH_AGENT(test_last_output_waits_for_room),
 		WITH_AGENT(test_output_of_what_escapes),
 		WITH_AGENT(test_reconnects),
+		WITH_AGENT(test_exited_survives_the_stream),
 		WITH_AGENT(test_garbage_ends_the_stream_only),
 		WITH_AGENT(test_ends_without_an_owner),
 		WITH_AGENT(test_bridge_carries_both_ways),
