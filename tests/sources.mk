@@ -162,8 +162,9 @@ test_virtio_balloon_LIBS := vmm common
 fuzz_virtio_LIBS := vmm common
 fuzz_virtio_LDLIBS := -luring
 # The agent of kernel guests, here in the place of a guest; no KVM.
-UNIT_TESTS += test_agent_parse test_agent_service
+UNIT_TESTS += test_agent_parse test_agent_service test_agent_net
 test_agent_parse_LIBS := agent common
+test_agent_net_LIBS := agent common
 test_agent_service_LIBS := agent common
 # Kernel guests: images, tables and devices without KVM.
 UNIT_TESTS += test_kernel_boot test_kernel_devices test_agent_link

@@ -63,27 +63,30 @@ int net_up(const char *interface)
 	return fd < 0 ? -errno : set_up(fd, &req, true);
 }
 
+static int set_mac(int fd, struct ifreq *req, const uint8_t mac[6])
+{
+	req->ifr_hwaddr = (struct sockaddr){.sa_family = ARPHRD_ETHER};
+	memcpy(req->ifr_hwaddr.sa_data, mac, 6);
+	return ioctl(fd, SIOCSIFHWADDR, req) ? -errno : 0;
+}
+
 int net_set_mac(const char *interface, const uint8_t mac[6])
 {
 	struct ifreq req;
 	CLEANUP_FD int fd = open_socket(interface, &req);
-	bool was_up;
-	int err;
+	int err, up_err;
 
-	if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &req))
+	if (fd < 0)
 		return -errno;
-	was_up = req.ifr_flags & IFF_UP;
-	if (was_up && (err = set_up(fd, &req, false)))
+	/* An interface that goes down loses its routes: only where its driver insists. */
+	err = set_mac(fd, &req, mac);
+	if (err != -EBUSY)
 		return err;
-	req.ifr_hwaddr = (struct sockaddr){.sa_family = ARPHRD_ETHER};
-	memcpy(req.ifr_hwaddr.sa_data, mac, 6);
-	err = ioctl(fd, SIOCSIFHWADDR, &req) ? -errno : 0;
-	if (was_up) {
-		int up_err = set_up(fd, &req, true);
-
-		err = err ? err : up_err;
-	}
-	return err;
+	if ((err = set_up(fd, &req, false)))
+		return err;
+	err = set_mac(fd, &req, mac);
+	up_err = set_up(fd, &req, true);
+	return err ? err : up_err;
 }
 
 static struct sockaddr in_address(const uint8_t ip[4])

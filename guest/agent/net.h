@@ -18,8 +18,11 @@ struct net_address {
 int net_parse(struct net_address *ret, const char *text);
 /** net_up() - bring an interface up. Return: 0 or -errno. */
 int net_up(const char *interface);
-/** net_set_mac() - give it another MAC; it is down for a moment where it was up. Return: 0 or
- * -errno. */
+/**
+ * net_set_mac() - give it another MAC. virtio_net takes it while it is up; with a driver that does
+ * not, the interface is down for a moment and loses its routes.
+ * Return: 0 or -errno.
+ */
 int net_set_mac(const char *interface, const uint8_t mac[6]);
 /** net_set_address() - the one address of an interface and the default route, and bring it up. */
 int net_set_address(const char *interface, const struct net_address *a);
