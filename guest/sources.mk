@@ -1,7 +1,7 @@
 # guest: sources
 # The agent of kernel guests: static, for in an initramfs there is nothing but itself.
-agent_SRCS := guest/agent/agent.c guest/agent/bridge.c guest/agent/command.c guest/agent/control.c guest/agent/endpoint.c \
-	guest/agent/modules.c guest/agent/mounts.c guest/agent/net.c guest/agent/options.c guest/agent/prepare.c \
+agent_SRCS := guest/agent/agent.c guest/agent/bridge.c guest/agent/command.c guest/agent/console.c guest/agent/control.c \
+	guest/agent/endpoint.c guest/agent/modules.c guest/agent/mounts.c guest/agent/net.c guest/agent/options.c guest/agent/prepare.c \
 	guest/agent/resume.c guest/agent/runtime.c
 agent_MAIN := guest/agent/main.c
 agent_LIBS := agent common

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "guest/agent/agent.h"
+#include "guest/agent/console.h"
 #include "guest/agent/modules.h"
 #include "guest/agent/mounts.h"
 #include "guest/agent/net.h"
@@ -56,7 +57,7 @@ static int boot(struct options *o)
 	char cmdline[4096];
 	int err = mounts_early();
 
-	if (err)
+	if (err || (err = console_open("/dev/console")))
 		return err;
 	text_file_read("/proc/cmdline", cmdline, sizeof(cmdline));
 	options_from_cmdline(o, cmdline);
@@ -88,7 +89,7 @@ static int serve_as_service(int argc, char **argv)
 	}
 	if (!agent.options.service)
 		return -EINVAL;
-	return agent_init(&agent) ?: agent_run(&agent);
+	return console_open("/dev/null") ?: agent_init(&agent) ?: agent_run(&agent);
 }
 
 int main(int argc, char **argv)

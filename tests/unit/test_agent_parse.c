@@ -2,6 +2,7 @@
 /* test_agent_parse.c - what the agent reads: messages in any pieces, hostile ones, and its options
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "guest/agent/command.h"
+#include "guest/agent/console.h"
 #include "guest/agent/control.h"
 #include "guest/agent/net.h"
 #include "guest/agent/options.h"
@@ -377,6 +380,36 @@ static void test_orders_that_are_wrong(void **state)
 	assert_int_equal(done.wall_ns, 0);
 }
 
+/** Bits of the descriptors 0 to 2 that are open once console_open() had to do with @closed. */
+static int console_after(int closed)
+{
+	int status, open_fds = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		for (int fd = 0; fd < 3; fd++)
+			if (closed & 1 << fd)
+				close(fd);
+		if (console_open("/nonexistent"))
+			_exit(100);
+		for (int fd = 0; fd < 3; fd++)
+			if (fcntl(fd, F_GETFD) == 0)
+				open_fds |= 1 << fd;
+		_exit(open_fds);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/** Whatever pid 1 is started without: what it opens next is not taken for its stderr. */
+static void test_console(void **state)
+{
+	(void)state;
+	for (int closed = 0; closed < 8; closed++)
+		assert_int_equal(console_after(closed), 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -388,6 +421,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reopen, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reopen_full, setup, teardown),
+		cmocka_unit_test(test_console),
 		cmocka_unit_test(test_command),
 		cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_options),
