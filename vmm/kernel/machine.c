@@ -333,13 +333,17 @@ void machine_finish(struct machine *m, enum machine_end end, const char *fmt, ..
 	vsnprintf(m->end_text, sizeof(m->end_text), fmt, ap);
 	va_end(ap);
 	m->stopping = true;
+	/* machine_pause() may wait for a vCPU that will not park any more. */
+	pthread_cond_broadcast(&m->parked);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		kvcpu_kick(&m->vcpus[i]);
 	machine_wake(m);
 }
 
-void machine_pause(struct machine *m)
+int machine_pause(struct machine *m)
 {
+	int ret;
+
 	pthread_mutex_lock(&m->lock);
 	m->pausing = true;
 	for (unsigned i = 0; i < m->vcpu_count; i++)
@@ -347,7 +351,11 @@ void machine_pause(struct machine *m)
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		while (m->vcpus[i].started && !m->vcpus[i].parked && !m->stopping)
 			pthread_cond_wait(&m->parked, &m->lock);
+	ret = m->stopping ? -ESHUTDOWN : 0;
+	if (ret)
+		m->pausing = false;
 	pthread_mutex_unlock(&m->lock);
+	return ret;
 }
 
 void machine_resume(struct machine *m)

@@ -144,9 +144,13 @@ int machine_watch(struct machine *m, int fd, uint32_t events,
 /** machine_unwatch() - before @fd is closed. */
 void machine_unwatch(struct machine *m, int fd);
 
-/** machine_pause() - returns once all vCPUs stand still, with nothing half done. Not from a vCPU.
+/**
+ * machine_pause() - returns once all vCPUs stand still, with nothing half done. Not from a vCPU.
+ * Return: 0, or -ESHUTDOWN: the guest is over or ends just now. Its vCPUs may not stand still then,
+ * and there is nothing to resume.
  */
-void machine_pause(struct machine *m);
+int machine_pause(struct machine *m);
+/** machine_resume() - after a machine_pause() that returned 0. */
 void machine_resume(struct machine *m);
 
 /** machine_finish() - the guest is over; first call wins. The lock is held. */

@@ -300,9 +300,10 @@ int machine_capture(struct machine *m, int fd, const void *metadata, size_t meta
 		.guest = m,
 		.for_each_page = for_each_page,
 	};
-	int ret;
+	int ret = machine_pause(m);
 
-	machine_pause(m);
+	if (ret)
+		return ret;
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < m->virtio_count; i++)
 		virtio_device_drain(m->virtio[i]);
