@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -310,8 +311,12 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 	static struct machine m;
 	struct machine_config config;
 	struct virtio_device *vsock;
-	int ret = configure(options, &config);
+	int ret;
 
+	/* Whoever reads the console, the results or a stream socket in a TAP's place may go away
+	 * before the guest does: that is an error of a write, and the end of nothing else. */
+	signal(SIGPIPE, SIG_IGN);
+	ret = configure(options, &config);
 	if (ret)
 		return 1;
 	if (config.ram_bytes < KERNEL_RAM_BYTES_MIN || config.ram_bytes > KERNEL_RAM_BYTES_MAX)
