@@ -172,3 +172,7 @@ test_agent_link_LIBS := vmm common
 test_agent_link_LDLIBS := -lhttp_parser
 test_kernel_boot_LIBS := vmm snapshot common
 test_kernel_devices_LIBS := vmm snapshot common
+# The test is KVM.
+UNIT_TESTS += test_kernel_machine
+test_kernel_machine_LIBS := vmm snapshot common
+test_kernel_machine_LDLIBS := $(vmm_LDLIBS) -Wl,--wrap=ioctl

@@ -21,12 +21,19 @@
 #include "vmm/kernel/kvcpu.h"
 #include "vmm/kernel/machine.h"
 
-enum { MSRS_MAX = 1024, MSR_TSC = 0x10, MSR_TSC_DEADLINE = 0x6e0 };
+/* KVM takes less than 256 MSRs at once (arch/x86/kvm/x86.c, MAX_IO_MSRS). */
+enum { MSRS_MAX = 1024, MSRS_BATCH = 255, MSR_TSC = 0x10, MSR_TSC_DEADLINE = 0x6e0 };
 
 /** struct kvcpu_msrs - a list for KVM. */
 struct kvcpu_msrs {
 	struct kvm_msrs head;
 	struct kvm_msr_entry entries[MSRS_MAX];
+};
+
+/** struct msr_batch - as much of it as KVM takes at once. */
+struct msr_batch {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entries[MSRS_BATCH];
 };
 
 /** struct part - one of KVM's structures. */
@@ -111,10 +118,8 @@ static int list_msrs(int kvm_fd, struct kvm_msr_list **ret)
 		return -ENOMEM;
 	list->nmsrs = probe.nmsrs;
 	if (ioctl(kvm_fd, KVM_GET_MSR_INDEX_LIST, list)) {
-		int err = -errno;
-
 		free(list);
-		return err;
+		return -EIO;
 	}
 	*ret = list;
 	return 0;
@@ -126,23 +131,18 @@ static int read_msrs(struct kvcpu *c, const struct kvm_msr_list *list, struct kv
 	uint32_t done = 0, next = 0;
 
 	while (next < list->nmsrs) {
-		struct kvcpu_msrs *rest = calloc(1, sizeof(*rest));
+		uint32_t count = MIN(list->nmsrs - next, (uint32_t)MSRS_BATCH);
+		struct msr_batch batch = {.head.nmsrs = count};
 		int n;
 
-		if (!rest)
-			return -ENOMEM;
-		for (uint32_t i = next; i < list->nmsrs; i++)
-			rest->entries[rest->head.nmsrs++].index = list->indices[i];
-		n = ioctl(c->fd, KVM_GET_MSRS, rest);
-		if (n > 0) {
-			memcpy(&ret->entries[done], rest->entries,
-			       (size_t)n * sizeof(rest->entries[0]));
-			done += (uint32_t)n;
-		}
-		free(rest);
+		for (uint32_t i = 0; i < count; i++)
+			batch.entries[i].index = list->indices[next + i];
+		n = ioctl(c->fd, KVM_GET_MSRS, &batch);
 		if (n < 0)
 			return -errno;
-		next += (uint32_t)n + 1;
+		memcpy(&ret->entries[done], batch.entries, (size_t)n * sizeof(batch.entries[0]));
+		done += (uint32_t)n;
+		next += (uint32_t)n + ((uint32_t)n < count);
 	}
 	ret->head.nmsrs = done;
 	return 0;
@@ -199,18 +199,27 @@ static int load_msr(struct kvcpu *c, uint32_t index, uint64_t value)
 	return -ENOTSUP;
 }
 
-/** All in one call, or where KVM stops, one by one from there. */
-static int write_msrs(struct kvcpu *c, struct kvcpu_msrs *msrs)
+/** In batches; one that KVM stops at is tried alone. */
+static int write_msrs(struct kvcpu *c, const struct kvcpu_msrs *msrs)
 {
-	int n = ioctl(c->fd, KVM_SET_MSRS, msrs);
+	uint32_t next = 0;
 
-	if (n < 0)
-		return part_failed(c, "writing its", "MSRs");
-	for (uint32_t i = (uint32_t)n; i < msrs->head.nmsrs; i++) {
-		int ret = load_msr(c, msrs->entries[i].index, msrs->entries[i].data);
+	while (next < msrs->head.nmsrs) {
+		uint32_t count = MIN(msrs->head.nmsrs - next, (uint32_t)MSRS_BATCH);
+		struct msr_batch batch = {.head.nmsrs = count};
+		int n, ret;
 
+		memcpy(batch.entries, &msrs->entries[next], count * sizeof(batch.entries[0]));
+		n = ioctl(c->fd, KVM_SET_MSRS, &batch);
+		if (n < 0)
+			return part_failed(c, "writing its", "MSRs");
+		next += (uint32_t)n;
+		if ((uint32_t)n == count)
+			continue;
+		ret = load_msr(c, msrs->entries[next].index, msrs->entries[next].data);
 		if (ret)
 			return ret;
+		next++;
 	}
 	return 0;
 }

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_kernel_machine.c - pause, end and MSRs of a kernel guest's machine; this file is its KVM */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "vmm/kernel/command.h"
+#include "vmm/kernel/kvcpu.h"
+#include "vmm/kernel/machine.h"
+#include "vmm/vm.h"
+
+/* ---- KVM ---- */
+
+enum { KVM_FD = 1000, VCPU_FD = 2000, KVM_MSRS_AT_ONCE = 255, MSR_COUNT = 700 };
+
+/* A list with the TSC in its middle; one in seven is not there for this guest. */
+static uint32_t msr_index(uint32_t i)
+{
+	return i == 300 ? 0x10 : 0x1000 + i;
+}
+
+static uint64_t msrs[MSR_COUNT];
+static unsigned msr_calls;
+
+static uint64_t *find_msr(uint32_t index)
+{
+	if (index == 0x10)
+		return &msrs[300];
+	if (index < 0x1000 || index >= 0x1000 + MSR_COUNT || index % 7 == 0)
+		return NULL;
+	return &msrs[index - 0x1000];
+}
+
+static int get_set_msrs(struct kvm_msrs *list, bool set)
+{
+	msr_calls++;
+	if (list->nmsrs > KVM_MSRS_AT_ONCE) {
+		errno = E2BIG;
+		return -1;
+	}
+	for (uint32_t i = 0; i < list->nmsrs; i++) {
+		uint64_t *msr = find_msr(list->entries[i].index);
+
+		if (!msr)
+			return (int)i;
+		if (set)
+			*msr = list->entries[i].data;
+		else
+			list->entries[i].data = *msr;
+	}
+	return (int)list->nmsrs;
+}
+
+static int list_msrs(struct kvm_msr_list *list)
+{
+	bool room = list->nmsrs >= MSR_COUNT;
+
+	list->nmsrs = MSR_COUNT;
+	if (!room) {
+		errno = E2BIG;
+		return -1;
+	}
+	for (uint32_t i = 0; i < MSR_COUNT; i++)
+		list->indices[i] = msr_index(i);
+	return 0;
+}
+
+static struct kvm_run runs[2];
+static bool dies[2]; /* instead of being interrupted, the guest ends */
+
+/* The guest does nothing until it is kicked. */
+static int run_guest(unsigned index)
+{
+	while (!__atomic_load_n(&runs[index].immediate_exit, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	if (dies[index]) {
+		runs[index].exit_reason = KVM_EXIT_SHUTDOWN;
+		return 0;
+	}
+	errno = EINTR;
+	return -1;
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	switch (request) {
+	case KVM_RUN:
+		return run_guest((unsigned)(fd - VCPU_FD));
+	case KVM_GET_MSR_INDEX_LIST:
+		assert_int_equal(fd, KVM_FD);
+		return list_msrs(arg);
+	case KVM_GET_MSRS:
+	case KVM_SET_MSRS:
+		return get_set_msrs(arg, request == KVM_SET_MSRS);
+	default: /* registers, which are zero; no host */
+		if (fd >= 0)
+			return 0;
+		errno = EBADF;
+		return -1;
+	}
+}
+
+/* ---- pause and end ---- */
+
+static struct machine m;
+
+static void ignore(int sig)
+{
+	(void)sig;
+}
+
+static void start_machine(void)
+{
+	memset(&m, 0, sizeof(m));
+	memset(runs, 0, sizeof(runs));
+	memset(dies, 0, sizeof(dies));
+	m.kvm_fd = KVM_FD;
+	m.wake_fd = -1;
+	m.vcpu_count = 2;
+	pthread_mutex_init(&m.lock, NULL);
+	pthread_cond_init(&m.parked, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		m.vcpus[i] = (struct kvcpu){
+			.machine = &m, .index = i, .fd = VCPU_FD + (int)i, .run = &runs[i]};
+	sigaction(VCPU_KICK_SIGNAL, &(struct sigaction){.sa_handler = ignore}, NULL);
+	assert_int_equal(machine_start(&m), 0);
+	alarm(60); /* what is waited for may never come */
+}
+
+static void stop_machine(void)
+{
+	pthread_mutex_lock(&m.lock);
+	machine_finish(&m, MACHINE_OFF, "over");
+	pthread_mutex_unlock(&m.lock);
+	for (unsigned i = 0; i < 2; i++)
+		kvcpu_join(&m.vcpus[i]);
+	pthread_cond_destroy(&m.parked);
+	pthread_mutex_destroy(&m.lock);
+	alarm(0);
+}
+
+static void test_pause(void **state)
+{
+	(void)state;
+	start_machine();
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(machine_pause(&m), 0);
+		pthread_mutex_lock(&m.lock);
+		assert_true(m.vcpus[0].parked && m.vcpus[1].parked);
+		pthread_mutex_unlock(&m.lock);
+		machine_resume(&m);
+	}
+	stop_machine();
+	assert_int_equal(m.end, MACHINE_OFF);
+}
+
+static void test_end_during_pause(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		start_machine();
+		dies[i] = true;
+		assert_int_equal(machine_pause(&m), -ESHUTDOWN);
+		assert_int_equal(m.end, MACHINE_CRASHED);
+		assert_int_equal(machine_pause(&m), -ESHUTDOWN);
+		stop_machine();
+	}
+}
+
+static void test_end_while_parked(void **state)
+{
+	(void)state;
+	start_machine();
+	assert_int_equal(machine_pause(&m), 0);
+	stop_machine(); /* joins those that are parked */
+}
+
+static void test_no_capture_of_an_ended_guest(void **state)
+{
+	(void)state;
+	start_machine();
+	dies[1] = true;
+	assert_int_equal(machine_capture(&m, -1, "", 0, NULL), -ESHUTDOWN);
+	stop_machine();
+}
+
+/* ---- MSRs ---- */
+
+static void test_msrs(void **state)
+{
+	struct kvcpu *c = &m.vcpus[0];
+	struct state_writer w = {0};
+	struct state_reader r;
+	uint64_t saved[MSR_COUNT];
+
+	(void)state;
+	start_machine();
+	for (uint32_t i = 0; i < MSR_COUNT; i++)
+		msrs[i] = saved[i] = 0x100000000 + i;
+	msr_calls = 0;
+	assert_int_equal(kvcpu_save(c, &w), 0);
+	assert_true(msr_calls <= MSR_COUNT / 7 + 4);
+	memset(msrs, 0, sizeof(msrs));
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	assert_int_equal(kvcpu_load(c, &r), 0);
+	assert_int_equal(r.left, 0);
+	for (uint32_t i = 0; i < MSR_COUNT; i++)
+		assert_true(msrs[i] == (find_msr(msr_index(i)) ? saved[i] : 0));
+	state_writer_free(&w);
+	stop_machine();
+}
+
+/* ---- a reader that goes away ---- */
+
+static void test_broken_pipes_do_not_kill(void **state)
+{
+	const struct kernel_options options = {
+		.memory_bytes = KERNEL_RAM_BYTES_MIN, .vcpus = 1, .serial_fd = -1};
+	struct sigaction now;
+
+	(void)state;
+	signal(SIGPIPE, SIG_DFL);
+	assert_int_equal(kernel_command(-1, &options), 2); /* no KVM here */
+	assert_int_equal(sigaction(SIGPIPE, NULL, &now), 0);
+	assert_true(now.sa_handler == SIG_IGN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_end_during_pause),
+		cmocka_unit_test(test_end_while_parked),
+		cmocka_unit_test(test_no_capture_of_an_ended_guest),
+		cmocka_unit_test(test_msrs),
+		cmocka_unit_test(test_broken_pipes_do_not_kill),
+	};
+
+	log_init("test_kernel_machine", NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
