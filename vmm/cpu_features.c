@@ -167,6 +167,23 @@ static const uint32_t kernel_baseline[GUEST_CPU_XCR0] = {
  * page faults (Documentation/virt/kvm/x86/cpuid.rst). */
 #define KVM_FEATURES_ASYNC_PF (1u << 4 | 1u << 10 | 1u << 14)
 
+/* Virtualisation for the guest's own guests: KVM keeps state for it that a snapshot does not have
+ * (Documentation/virt/kvm/api.rst, KVM_GET_NESTED_STATE). */
+static void mask_nested(struct kvm_cpuid_entry2 *e)
+{
+	switch (e->function) {
+	case 1:
+		e->ecx &= ~(1u << 5); /* VMX */
+		break;
+	case 0x80000001:
+		e->ecx &= ~(1u << 2); /* SVM */
+		break;
+	case 0x8000000a: /* what there is of SVM */
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+		break;
+	}
+}
+
 static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0, enum guest_kind kind)
 {
 	bool avx512 = (xcr0 & XCR0_AVX512) == XCR0_AVX512;
@@ -179,6 +196,8 @@ static void mask_entry(struct kvm_cpuid_entry2 *e, uint64_t xcr0, enum guest_kin
 		if (reg && kind == GUEST_KIND_KERNEL && baseline_v3)
 			*reg &= kernel_baseline[w] | (uint32_t)visible_bits(w, xcr0);
 	}
+	if (kind == GUEST_KIND_KERNEL)
+		mask_nested(e);
 	switch (e->function) {
 	case 1:
 		e->ecx &= ~(1u << 3); /* MONITOR: ring 0 only, and KVM may offer it */
