@@ -256,7 +256,7 @@ void cpu_features_of_kernel(const struct kvm_cpuid2 *cpuid, uint64_t xcr0, uint6
 			const uint32_t *reg = word_of_entry(&e, w);
 
 			if (reg)
-				ret[w] = *reg & ~not_of_the_host[w];
+				ret[w] |= *reg & ~not_of_the_host[w];
 		}
 	}
 	ret[GUEST_CPU_XCR0] = xcr0;

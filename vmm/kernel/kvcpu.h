@@ -65,10 +65,18 @@ int kvcpu_cpuid_host(int kvm_fd, struct kvcpu_cpuid *ret);
 void kvcpu_cpuid_boot(struct kvcpu_cpuid *cpuid, unsigned vcpus);
 /** kvcpu_cpuid_set() - give vCPU @c its own copy: with its APIC id. */
 int kvcpu_cpuid_set(struct kvcpu *c, const struct kvcpu_cpuid *cpuid);
-/** kvcpu_cpuid_vendor() - "AuthenticAMD", ... as leaf 0 has it. */
-void kvcpu_cpuid_vendor(const struct kvcpu_cpuid *cpuid, char ret[13]);
 int kvcpu_cpuid_save(const struct kvcpu_cpuid *cpuid, struct state_writer *w);
+/** kvcpu_cpuid_load() - the counterpart. Hostile bytes get -EBADMSG: too many entries, two for one
+ * leaf, or such as KVM does not make. Whether a guest may have what they say is left to
+ * kvcpu_cpuid_check(). */
 int kvcpu_cpuid_load(struct kvcpu_cpuid *cpuid, struct state_reader *r);
+/**
+ * kvcpu_cpuid_check() - may a guest that sees @cpuid go on here?
+ * @here: what a guest would see that is booted here: kvcpu_cpuid_boot()
+ * Return: 0, or -ENOTSUP with a log line: it is of another maker's CPU, has features that @here
+ * lacks, or such as no kernel guest gets.
+ */
+int kvcpu_cpuid_check(const struct kvcpu_cpuid *cpuid, const struct kvcpu_cpuid *here);
 
 /* ---- capture and restore (kvcpu_state.c) ---- */
 

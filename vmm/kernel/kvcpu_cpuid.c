@@ -144,21 +144,6 @@ int kvcpu_cpuid_set(struct kvcpu *c, const struct kvcpu_cpuid *cpuid)
 	return 0;
 }
 
-void kvcpu_cpuid_vendor(const struct kvcpu_cpuid *cpuid, char ret[13])
-{
-	memset(ret, 0, 13);
-	for (uint32_t i = 0; i < cpuid->head.nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
-
-		if (e->function != 0)
-			continue;
-		memcpy(ret, &e->ebx, 4);
-		memcpy(ret + 4, &e->edx, 4);
-		memcpy(ret + 8, &e->ecx, 4);
-		return;
-	}
-}
-
 int kvcpu_cpuid_save(const struct kvcpu_cpuid *cpuid, struct state_writer *w)
 {
 	state_put_u32(w, cpuid->head.nent);
@@ -174,6 +159,22 @@ int kvcpu_cpuid_save(const struct kvcpu_cpuid *cpuid, struct state_writer *w)
 		state_put_u32(w, e->edx);
 	}
 	return w->err;
+}
+
+/** KVM lets an entry whose index does not count answer for all sub-leaves: it is to be the first.
+ */
+static bool is_sound(const struct kvm_cpuid_entry2 *e)
+{
+	return !(e->flags & ~(uint32_t)KVM_CPUID_FLAG_SIGNIFCANT_INDEX) && (e->flags || !e->index);
+}
+
+/** One leaf, one answer: KVM takes the first entry that fits, and a check may find another. Where
+ * the index does not count, any other entry of the leaf is a second one. */
+static bool is_second(const struct kvm_cpuid_entry2 *a, const struct kvm_cpuid_entry2 *b)
+{
+	bool indexed = a->flags & b->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+
+	return a->function == b->function && (!indexed || a->index == b->index);
 }
 
 int kvcpu_cpuid_load(struct kvcpu_cpuid *cpuid, struct state_reader *r)
@@ -194,6 +195,66 @@ int kvcpu_cpuid_load(struct kvcpu_cpuid *cpuid, struct state_reader *r)
 		e->ebx = state_get_u32(r);
 		e->ecx = state_get_u32(r);
 		e->edx = state_get_u32(r);
+		if (!is_sound(e))
+			return -EBADMSG;
+		for (uint32_t k = 0; k < i; k++)
+			if (is_second(e, &cpuid->entries[k]))
+				return -EBADMSG;
 	}
 	return r->err;
+}
+
+/** "AuthenticAMD", ... as leaf 0 has it. */
+static void get_vendor(const struct kvcpu_cpuid *cpuid, char ret[13])
+{
+	memset(ret, 0, 13);
+	for (uint32_t i = 0; i < cpuid->head.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		if (e->function != 0)
+			continue;
+		memcpy(ret, &e->ebx, 4);
+		memcpy(ret + 4, &e->edx, 4);
+		memcpy(ret + 8, &e->ecx, 4);
+		return;
+	}
+}
+
+/** What no kernel guest gets, whatever the host has: is the table as it would be had it been
+ * masked? */
+static bool is_masked(const struct kvcpu_cpuid *cpuid)
+{
+	struct kvcpu_cpuid masked = *cpuid;
+
+	cpu_features_mask(&masked.head, VCPU_XCR0, GUEST_KIND_KERNEL);
+	return !memcmp(masked.entries, cpuid->entries, sizeof(masked.entries));
+}
+
+int kvcpu_cpuid_check(const struct kvcpu_cpuid *cpuid, const struct kvcpu_cpuid *here)
+{
+	uint64_t need[CPU_WORDS], have[CPU_WORDS];
+	char vendor_here[13], vendor[13], missing[128];
+
+	get_vendor(here, vendor_here);
+	get_vendor(cpuid, vendor);
+	if (memcmp(vendor, vendor_here, sizeof(vendor))) {
+		log_error("restore: the snapshot's kernel has adapted itself to a CPU of another "
+			  "maker than this host's %s",
+			  vendor_here);
+		return -ENOTSUP;
+	}
+	cpu_features_of_kernel(&cpuid->head, VCPU_XCR0, need);
+	cpu_features_of_kernel(&here->head, VCPU_XCR0, have);
+	if (cpu_features_missing(need, have, missing, sizeof(missing))) {
+		log_error("restore: the snapshot's kernel sees a CPU with %s, which a guest on "
+			  "this host does not have",
+			  missing);
+		return -ENOTSUP;
+	}
+	if (!is_masked(cpuid)) {
+		log_error("restore: the snapshot's kernel sees a CPU with features that no kernel "
+			  "guest gets");
+		return -ENOTSUP;
+	}
+	return 0;
 }

@@ -15,10 +15,12 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "vmm/capture.h"
+#include "vmm/cpu_features.h"
 #include "vmm/device.h"
 #include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
 #include "vmm/kernel/vmgenid.h"
+#include "vmm/vm.h"
 
 enum { IRQCHIPS = 3, TSC_TOLERANCE_PPM = 250 };
 
@@ -93,20 +95,15 @@ static int cpuid_save(struct machine *m, struct state_writer *w)
 
 static int cpuid_load(struct machine *m, struct state_reader *r)
 {
-	char here[13], there[13];
-	int ret;
+	struct kvcpu_cpuid cpuid;
+	int ret = kvcpu_cpuid_load(&cpuid, r);
 
-	kvcpu_cpuid_vendor(&m->cpuid, here);
-	ret = kvcpu_cpuid_load(&m->cpuid, r);
+	if (!ret)
+		ret = kvcpu_cpuid_check(&cpuid, &m->cpuid);
 	if (ret)
 		return ret;
-	kvcpu_cpuid_vendor(&m->cpuid, there);
-	if (memcmp(here, there, sizeof(here))) {
-		log_error("restore: the snapshot's kernel has adapted itself to a CPU of another "
-			  "maker than this host's %s",
-			  here);
-		return -ENOTSUP;
-	}
+	m->cpuid = cpuid;
+	cpu_features_of_kernel(&m->cpuid.head, VCPU_XCR0, m->cpu_features);
 	for (unsigned i = 0; !ret && i < m->vcpu_count; i++)
 		ret = kvcpu_cpuid_set(&m->vcpus[i], &m->cpuid);
 	return ret;
