@@ -172,6 +172,7 @@ test_agent_link_LIBS := vmm common
 test_agent_link_LDLIBS := -lhttp_parser
 test_kernel_boot_LIBS := vmm snapshot common
 test_kernel_devices_LIBS := vmm snapshot common
+test_kernel_devices_LDLIBS := -Wl,--wrap=clock_gettime
 test_kernel_cpu_LIBS := vmm common
 # The test is KVM.
 UNIT_TESTS += test_kernel_machine

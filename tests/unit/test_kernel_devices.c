@@ -9,8 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -214,7 +219,140 @@ static void test_console_flood(void **state)
 	serial_out_byte(&o, 'y');
 	serial_out_flush(&o); /* nobody reads any more */
 	assert_false(serial_out_waits(&o));
+	serial_out_free(&o);
 	close(fds[1]);
+}
+
+static struct timespec set_time; /* what the clock says; 0: what it says */
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+	if (!set_time.tv_sec)
+		return __real_clock_gettime(id, ret);
+	*ret = set_time;
+	return 0;
+}
+
+/* A flood asks for tokens much more often than there is one. */
+static void test_console_rate(void **state)
+{
+	enum { TICK_NS = 100, TICKS = 2000000 };
+	static struct serial_out o;
+	uint64_t passed, dropped;
+	int fd = open("/dev/null", O_WRONLY);
+
+	(void)state;
+	set_time = (struct timespec){.tv_sec = 1};
+	serial_out_init(&o, fd);
+	while (!o.dropped_bytes) {
+		serial_out_byte(&o, 'x');
+		serial_out_flush(&o);
+	}
+	dropped = o.dropped_bytes;
+	for (unsigned i = 0; i < TICKS; i++) {
+		set_time.tv_nsec += TICK_NS;
+		serial_out_byte(&o, 'x');
+		if (i % 1000 == 0)
+			serial_out_flush(&o);
+	}
+	passed = TICKS - (o.dropped_bytes - dropped);
+	/* Times are whole nanoseconds, which is a fraction of one in a thousand. */
+	assert_in_range(passed, SERIAL_RATE_BYTES / 5 * 999ull / 1000,
+			SERIAL_RATE_BYTES / 5 * 1001ull / 1000);
+	/* And no more than a burst after a long silence. */
+	set_time.tv_sec += 3600;
+	dropped = o.dropped_bytes;
+	for (passed = 0; o.dropped_bytes == dropped; passed++) {
+		serial_out_byte(&o, 'x');
+		serial_out_flush(&o);
+	}
+	assert_int_equal(passed - 1, SERIAL_BURST_BYTES);
+	set_time.tv_sec = 0;
+	serial_out_free(&o);
+	close(fd);
+}
+
+static void put_many(struct serial_out *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		serial_out_byte(o, 'x');
+	serial_out_flush(o);
+}
+
+/* Fill what is behind @fd, with @first bytes and then a lot; nobody reads there. */
+static void fill(int fd, unsigned first)
+{
+	static struct serial_out o;
+	int flags = fcntl(fd, F_GETFL);
+
+	serial_out_init(&o, fd);
+	alarm(60); /* a write may never return */
+	put_many(&o, first);
+	for (int i = 0; i < 16 && !serial_out_waits(&o); i++)
+		put_many(&o, SERIAL_RING_BYTES);
+	alarm(0);
+	assert_true(serial_out_waits(&o));
+	assert_int_equal(fcntl(fd, F_GETFL), flags);
+	assert_int_equal(flags & O_NONBLOCK, 0);
+	serial_out_free(&o);
+	assert_true(fcntl(fd, F_GETFL) >= 0); /* stays the caller's */
+}
+
+static void fill_terminal(unsigned first)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY), side;
+	struct termios raw;
+
+	assert_true(terminal >= 0 && !grantpt(terminal) && !unlockpt(terminal));
+	side = ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	assert_true(side >= 0);
+	assert_int_equal(tcgetattr(side, &raw), 0);
+	cfmakeraw(&raw);
+	assert_int_equal(tcsetattr(side, TCSANOW, &raw), 0);
+	fill(side, first);
+	close(side);
+	close(terminal);
+}
+
+static void test_console_never_waits(void **state)
+{
+	int fds[2];
+
+	(void)state;
+	/* A terminal says that it is writable when it has room for a byte. */
+	for (unsigned first = 1; first < 4096; first += 64)
+		fill_terminal(first);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	fill(fds[1], 1);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(pipe(fds), 0);
+	fill(fds[1], 1);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* A file is not begun again. */
+static void test_console_file(void **state)
+{
+	static struct serial_out o;
+	char path[] = "/tmp/test_console_XXXXXX", buf[16] = "";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "log\n", 4), 4);
+	serial_out_init(&o, fd);
+	serial_out_byte(&o, 'a');
+	serial_out_flush(&o);
+	assert_int_equal(pread(fd, buf, sizeof(buf), 0), 5);
+	assert_string_equal(buf, "log\na");
+	serial_out_free(&o);
+	close(fd);
+	unlink(path);
 }
 
 static void test_console_panic(void **state)
@@ -384,6 +522,9 @@ int main(void)
 		cmocka_unit_test(test_serial_is_found),
 		cmocka_unit_test(test_serial_state),
 		cmocka_unit_test(test_console_flood),
+		cmocka_unit_test(test_console_rate),
+		cmocka_unit_test(test_console_never_waits),
+		cmocka_unit_test(test_console_file),
 		cmocka_unit_test(test_console_panic),
 		cmocka_unit_test(test_power),
 		cmocka_unit_test(test_acpi),

@@ -218,6 +218,7 @@ static void init_empty(struct machine *m, int kvm_fd)
 	memset(m, 0, sizeof(*m));
 	m->kvm_fd = kvm_fd;
 	m->vm_fd = m->epoll_fd = m->wake_fd = m->serial_irq = m->vmgenid_irq = -1;
+	m->serial_out.fd = -1;
 	for (unsigned i = 0; i < KERNEL_VCPUS_MAX; i++)
 		m->vcpus[i].fd = -1;
 	for (unsigned i = 0; i < MACHINE_WATCHES_MAX; i++)
@@ -273,6 +274,7 @@ void machine_free(struct machine *m)
 {
 	stop(m);
 	serial_out_flush(&m->serial_out);
+	serial_out_free(&m->serial_out);
 	machine_virtio_free(m);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		kvcpu_free(&m->vcpus[i]);

@@ -3,9 +3,12 @@
 #include "vmm/kernel/serial_out.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -15,22 +18,62 @@
 /* A pipe takes that much at once when poll() says that it is writable (pipe(7), PIPE_BUF). */
 enum { WRITE_MAX = 4096 };
 
+/**
+ * A description of this module's own of what @fd is: O_NONBLOCK on the caller's would be on that of
+ * its shell, too. Not of a file, which would begin at its start, and never waits.
+ * Return: a descriptor, or -1: there is no other way than to write to @fd.
+ */
+static int open_again(int fd, mode_t type)
+{
+	char path[32];
+
+	if (!S_ISCHR(type) && !S_ISFIFO(type))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 void serial_out_init(struct serial_out *o, int fd)
 {
+	struct stat st;
+	int again = -1;
+
 	memset(o, 0, sizeof(*o));
 	o->fd = fd;
+	if (fd >= 0 && !fstat(fd, &st)) {
+		o->socket = S_ISSOCK(st.st_mode);
+		again = open_again(fd, st.st_mode);
+	}
+	if (again >= 0) {
+		o->fd = again;
+		o->opened = true;
+	}
 	o->tokens = SERIAL_BURST_BYTES;
 	o->filled_ns = clock_mono_ns();
+}
+
+void serial_out_free(struct serial_out *o)
+{
+	if (o->opened)
+		close(o->fd);
+	o->fd = -1;
+	o->opened = false;
 }
 
 static void refill(struct serial_out *o)
 {
 	uint64_t now = clock_mono_ns();
 	uint64_t passed_ns = MIN(now - o->filled_ns, 60 * NSEC_PER_SEC);
+	uint64_t granted = passed_ns * SERIAL_RATE_BYTES / NSEC_PER_SEC;
 
-	o->tokens = MIN(o->tokens + passed_ns * SERIAL_RATE_BYTES / NSEC_PER_SEC,
-			(uint64_t)SERIAL_BURST_BYTES);
-	o->filled_ns = now;
+	if (o->tokens + granted >= SERIAL_BURST_BYTES) {
+		o->tokens = SERIAL_BURST_BYTES;
+		o->filled_ns = now;
+		return;
+	}
+	/* Only the time that was paid out: a flood asks more often than there is a token. */
+	o->tokens += granted;
+	o->filled_ns += granted * NSEC_PER_SEC / SERIAL_RATE_BYTES;
 }
 
 /** Text is the guest's: what is printed in a report has no control characters. */
@@ -93,6 +136,12 @@ static void tell_dropped(struct serial_out *o)
 	o->told_bytes = o->dropped_bytes;
 }
 
+static ssize_t write_some(const struct serial_out *o, const void *data, size_t n)
+{
+	return o->socket ? send(o->fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+			 : write(o->fd, data, n);
+}
+
 void serial_out_flush(struct serial_out *o)
 {
 	refill(o);
@@ -107,12 +156,12 @@ void serial_out_flush(struct serial_out *o)
 		n = MIN(n, (uint32_t)WRITE_MAX);
 		if (poll(&p, 1, 0) != 1 || !(p.revents & (POLLOUT | POLLERR)))
 			return;
-		wrote = write(o->fd, o->ring + o->head, n);
+		wrote = write_some(o, o->ring + o->head, n);
 		if (wrote < 0 && (errno == EINTR || errno == EAGAIN))
 			return;
 		if (wrote < 0) {
 			log_warn("serial: the console's output ends: %s", strerror(errno));
-			o->fd = -1;
+			serial_out_free(o);
 			o->used = 0;
 			o->told_bytes = o->dropped_bytes;
 			return;

@@ -21,12 +21,14 @@ enum { SERIAL_RING_BYTES = 64 << 10, SERIAL_LINE_MAX = 160 };
 /**
  * struct serial_out - fields are this module's.
  * @fd: -1: nobody wants to see the console
+ * @opened: @fd is this module's own
  * @tokens: bytes that may still pass
  * @line: what came since the last line break, cut at its end
  * @panic: the first line that tells of a panic, or ""
  */
 struct serial_out {
 	int fd;
+	bool opened, socket;
 	uint64_t tokens, filled_ns;
 	uint64_t dropped_bytes, told_bytes;
 	uint32_t head, used;
@@ -36,8 +38,13 @@ struct serial_out {
 	char panic[SERIAL_LINE_MAX];
 };
 
-/** serial_out_init() - @fd: stays the caller's; made to take as much as poll() says it does. */
+/**
+ * serial_out_init() - @fd: stays the caller's, with its flags as they are: other programs may share
+ * them. A terminal or a pipe is opened a second time, so as to be written to without waiting.
+ */
 void serial_out_init(struct serial_out *o, int fd);
+/** serial_out_free() - close what serial_out_init() opened. */
+void serial_out_free(struct serial_out *o);
 /** serial_out_byte() - one byte of the guest's. The signature is struct serial's. */
 void serial_out_byte(void *out, uint8_t byte);
 /** serial_out_waits() - are there bytes for serial_out_flush()? */
