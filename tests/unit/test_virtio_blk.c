@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -33,7 +36,28 @@ enum {
 };
 #define ALL_FEATURES (~0ull)
 
-static bool by_ring; /* how this run reads and writes */
+static bool by_ring;		 /* how this run reads and writes */
+static bool done_at_once;	 /* what is submitted to a ring */
+static size_t write_bytes_max; /* what the kernel takes of a write at once; 0: all of it */
+
+/** liburing's, for a kernel that has everything in its page cache. */
+int io_uring_submit(struct io_uring *ring)
+{
+	return io_uring_submit_and_wait(ring, done_at_once ? io_uring_sq_ready(ring) : 0);
+}
+
+/** The libc's, for a kernel that takes less than it is given. */
+ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+	struct iovec part = *iov;
+
+	if (write_bytes_max && part.iov_len > write_bytes_max) {
+		part.iov_len = write_bytes_max;
+		iov = &part;
+		count = 1;
+	}
+	return syscall(SYS_pwritev2, fd, iov, (long)count, offset, 0l, flags);
+}
 
 /** struct rig - a driver with one disk. @request, @data, @status: addresses of its buffers. */
 struct rig {
@@ -469,6 +493,58 @@ static void test_neighbours_in_a_cluster(void **state)
 	rig_close(&g);
 }
 
+/* A write that the kernel takes in parts, each of which ends within a cluster. */
+static void test_short_writes(void **state)
+{
+	enum { CLUSTERS = 5, SECTORS_EACH = 8 };
+	struct rig g;
+
+	(void)state;
+	rig_open(&g, base_file(DISK_BYTES), false, overlay_file());
+	write_bytes_max = 3000;
+	write_bytes(&g, SECTORS_EACH, CLUSTERS * SECTORS_EACH * SECTOR, 0xcc);
+	write_bytes(&g, 101, 20 * SECTOR, 0xdd);
+	write_bytes_max = 0;
+	expect_bytes(&g, SECTORS_EACH, CLUSTERS * SECTORS_EACH * SECTOR, 0xcc);
+	expect_bytes(&g, 101, 20 * SECTOR, 0xdd);
+	expect_bytes(&g, 100, SECTOR, base_value(100));
+	expect_bytes(&g, 121, SECTOR, base_value(121));
+	rig_close(&g);
+}
+
+/* Reads of two files each, as many as there are slots and more: the second parts are queued while
+ * nothing is under way any more. */
+static void test_many_in_two_parts(void **state)
+{
+	enum { MANY = 85, CLUSTER_SECTORS = 8 };
+	struct virtio_blk_outhdr *h;
+	struct rig g;
+
+	(void)state;
+	rig_open(&g, base_file(DISK_BYTES), false, overlay_file());
+	write_bytes(&g, 0, CLUSTER_SECTORS * SECTOR, 0x99);
+	h = driver_ptr(&g.v, g.request, sizeof(*h));
+	*h = (struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_IN, .sector = CLUSTER_SECTORS - 1};
+	for (unsigned i = 0; i < MANY; i++)
+		driver_add(
+			&g.v, QUEUE,
+			(struct vring_desc[]){{.addr = g.request, .len = sizeof(*h)},
+					      {.addr = g.data + 2 * i * SECTOR, .len = 2 * SECTOR},
+					      {.addr = g.status, .len = 1}},
+			3, 1);
+	while (driver_wait_event(&g.v, 0))
+		; /* nothing else is to make the device go on */
+	done_at_once = true;
+	driver_kick(&g.v, QUEUE);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(driver_wait(&g.v, QUEUE).bytes, 2 * SECTOR + 1);
+	done_at_once = false;
+	assert_int_equal(((uint8_t *)data_of(&g))[2 * (MANY - 1) * SECTOR], 0x99);
+	assert_int_equal(((uint8_t *)data_of(&g))[(2 * MANY - 1) * SECTOR],
+			 base_value(CLUSTER_SECTORS));
+	rig_close(&g);
+}
+
 /** In a child, which may mount: a file system of 64 KiB under the overlay. */
 static int full_overlay(void)
 {
@@ -658,6 +734,8 @@ int main(void)
 		BOTH_WAYS(test_overlays_are_isolated),
 		BOTH_WAYS(test_overlay_model),
 		BOTH_WAYS(test_neighbours_in_a_cluster),
+		{"test_short_writes", test_short_writes, without_ring, NULL, NULL},
+		BOTH_WAYS(test_many_in_two_parts),
 		BOTH_WAYS(test_full_disk),
 		BOTH_WAYS(test_clones),
 		BOTH_WAYS(test_disks_that_are_others),

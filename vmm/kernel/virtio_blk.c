@@ -130,7 +130,8 @@ static bool advance(struct virtio_blk *blk, struct blk_request *r, int64_t res)
 		return true;
 	}
 	if (r->type == VIRTIO_BLK_T_OUT)
-		disk_write_end(blk->disk, r->offset + r->done, (uint64_t)res);
+		/* From the start: a part that ends within a cluster leaves it to the next one. */
+		disk_write_end(blk->disk, r->offset, r->done + (uint64_t)res);
 	r->done += (uint64_t)res;
 	if (r->done < r->bytes)
 		return false;
@@ -442,13 +443,13 @@ static void work(struct virtio_blk *blk)
 	bool more = take(blk);
 
 	if (blk->in_flight) {
-		more |= io_uring_submit(&blk->ring) < 0;
+		io_uring_submit(&blk->ring);
 		reap(blk);
-		more |= io_uring_sq_ready(&blk->ring) > 0;
 	}
 	virtio_device_flush(&blk->device, QUEUE);
-	/* Without a slot all are under way, and a completion goes on with it. */
-	if (more && has_slot(blk))
+	/* Without a slot all are under way, and a completion goes on with it; but not with what is
+	 * not submitted: that the kernel did not take, or next parts that reap() has queued. */
+	if ((more && has_slot(blk)) || (blk->in_flight && io_uring_sq_ready(&blk->ring)))
 		virtio_device_again(&blk->device, QUEUE);
 }
 
