@@ -36,8 +36,8 @@ enum {
 };
 #define ALL_FEATURES (~0ull)
 
-static bool by_ring;		 /* how this run reads and writes */
-static bool done_at_once;	 /* what is submitted to a ring */
+static bool by_ring;	       /* how this run reads and writes */
+static bool done_at_once;      /* what is submitted to a ring */
 static size_t write_bytes_max; /* what the kernel takes of a write at once; 0: all of it */
 
 /** liburing's, for a kernel that has everything in its page cache. */
@@ -334,6 +334,119 @@ static void test_many_at_once(void **state)
 	for (unsigned i = 0; i < MANY; i++)
 		assert_int_equal(driver_wait(&g.v, QUEUE).bytes, SECTOR + 1);
 	assert_int_equal(((uint8_t *)data_of(&g))[(MANY - 1) * SECTOR], base_value(0));
+	rig_close(&g);
+}
+
+static int sparse_file(uint64_t bytes)
+{
+	int fd = memfd_create("sparse", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+/** Make a request for @parts times the same 64 KiB available, without a notification. */
+static void add_large(struct rig *g, unsigned parts, uint32_t last_bytes)
+{
+	struct vring_desc segs[VIRTQ_SEGMENTS_MAX] = {
+		{.addr = g->request, .len = sizeof(struct virtio_blk_outhdr)}};
+
+	for (unsigned i = 1; i <= parts; i++)
+		segs[i] = (struct vring_desc){.addr = g->data, .len = 64 << 10};
+	segs[parts].len = last_bytes;
+	segs[parts + 1] = (struct vring_desc){.addr = g->status, .len = 1};
+	driver_add(&g->v, QUEUE, segs, parts + 2, 1);
+}
+
+/* Segments may be the same memory over and over, so memory is no limit for a request. */
+static void test_largest_request(void **state)
+{
+	enum { PARTS = 64, PART_BYTES = 64 << 10 };
+	const uint8_t *status;
+	struct virtio_blk_config config;
+	struct rig g;
+
+	(void)state;
+	rig_open(&g, sparse_file(16 << 20), false, -1);
+	status = driver_ptr(&g.v, g.status, 1);
+	driver_config(&g.v, 0, &config, sizeof(config));
+	assert_true(config.size_max >= PAGE_BYTES);
+	assert_true(config.seg_max * config.size_max <= PARTS * PART_BYTES);
+	*(struct virtio_blk_outhdr *)driver_ptr(&g.v, g.request, sizeof(struct virtio_blk_outhdr)) =
+		(struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_IN};
+	add_large(&g, PARTS, PART_BYTES);
+	driver_kick(&g.v, QUEUE);
+	assert_int_equal(driver_wait(&g.v, QUEUE).bytes, PARTS * PART_BYTES + 1);
+	assert_int_equal(*status, VIRTIO_BLK_S_OK);
+	add_large(&g, PARTS + 1, SECTOR);
+	driver_kick(&g.v, QUEUE);
+	assert_int_equal(driver_wait(&g.v, QUEUE).bytes, 1);
+	assert_int_equal(*status, VIRTIO_BLK_S_IOERR);
+	assert_false(driver_needs_reset(&g.v));
+	rig_close(&g);
+}
+
+/* However much a guest asks for at once, others have their turn in between. */
+static void test_turns_are_short(void **state)
+{
+	enum { MANY = 14, PARTS = 16, PART_BYTES = 64 << 10, TURN_REQUESTS = 8 };
+	struct driver_used used;
+	struct rig g;
+	unsigned count = 0;
+
+	(void)state;
+	rig_open(&g, sparse_file(16 << 20), false, -1);
+	*(struct virtio_blk_outhdr *)driver_ptr(&g.v, g.request, sizeof(struct virtio_blk_outhdr)) =
+		(struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_IN};
+	for (unsigned i = 0; i < MANY; i++)
+		add_large(&g, PARTS, PART_BYTES);
+	done_at_once = true;
+	driver_kick(&g.v, QUEUE);
+	done_at_once = false;
+	while (driver_take(&g.v, QUEUE, &used))
+		count++;
+	assert_in_range(count, 1, TURN_REQUESTS);
+	for (; count < MANY; count++)
+		assert_int_equal(driver_wait(&g.v, QUEUE).bytes, PARTS * PART_BYTES + 1);
+	rig_close(&g);
+}
+
+/* Zeros are written while nobody else has his turn. */
+static void test_zeros_are_limited(void **state)
+{
+	struct virtio_blk_config config;
+	struct virtio_blk_discard_write_zeroes *range;
+	struct rig g;
+	enum { CHAIN_BYTES_MAX = 32 << 20 };
+
+	(void)state;
+	rig_open(&g, sparse_file(512 << 20), false, -1);
+	driver_config(&g.v, 0, &config, sizeof(config));
+	assert_true((uint64_t)config.max_write_zeroes_seg * config.max_write_zeroes_sectors *
+			    SECTOR <=
+		    CHAIN_BYTES_MAX);
+	assert_true((uint64_t)config.max_discard_seg * config.max_discard_sectors * SECTOR <=
+		    CHAIN_BYTES_MAX);
+	assert_int_equal(zero_request(&g, VIRTIO_BLK_T_DISCARD, 0, config.max_discard_sectors, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(
+		zero_request(&g, VIRTIO_BLK_T_DISCARD, 0, config.max_discard_sectors + 1, 0),
+		VIRTIO_BLK_S_IOERR);
+	assert_int_equal(zero_request(&g, VIRTIO_BLK_T_WRITE_ZEROES, 0,
+				      config.max_write_zeroes_sectors + 1, 0),
+			 VIRTIO_BLK_S_IOERR);
+	/* As many ranges as may be, and one more. */
+	range = data_of(&g);
+	for (unsigned i = 0; i <= config.max_write_zeroes_seg; i++)
+		range[i] = (struct virtio_blk_discard_write_zeroes){
+			.num_sectors = config.max_write_zeroes_sectors};
+	assert_int_equal(request(&g, VIRTIO_BLK_T_WRITE_ZEROES, 0,
+				 config.max_write_zeroes_seg * (uint32_t)sizeof(*range)),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(request(&g, VIRTIO_BLK_T_WRITE_ZEROES, 0,
+				 (config.max_write_zeroes_seg + 1) * (uint32_t)sizeof(*range)),
+			 VIRTIO_BLK_S_IOERR);
 	rig_close(&g);
 }
 
@@ -729,6 +842,9 @@ int main(void)
 		BOTH_WAYS(test_requests_that_are_refused),
 		BOTH_WAYS(test_requests_that_are_none),
 		BOTH_WAYS(test_many_at_once),
+		BOTH_WAYS(test_largest_request),
+		BOTH_WAYS(test_turns_are_short),
+		BOTH_WAYS(test_zeros_are_limited),
 		BOTH_WAYS(test_images_that_are_none),
 		BOTH_WAYS(test_image_that_shrinks),
 		BOTH_WAYS(test_overlays_are_isolated),

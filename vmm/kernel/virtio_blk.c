@@ -14,11 +14,15 @@
  * What the page cache has is there when the submission returns, so that nothing waits for an event.
  * Where io_uring is not allowed, proceed() reads and writes by itself.
  *
+ * What is in the page cache is copied with the machine's lock held. So a request has a largest
+ * size, and so has what a turn begins and what is under way at once; the rest waits in the ring.
+ *
  * Requests of a guest may be done in any order, also if they overlap, with one exception: what
  * disk.h wants no write under way for. Those wait for all others first (settle()).
  */
 #include "vmm/kernel/virtio_blk.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
 #include <linux/virtio_blk.h>
@@ -35,12 +39,20 @@ enum {
 	QUEUE = 0,
 	QUEUE_SIZE = 256,
 	REQUESTS_MAX = 64,
-	RANGES_MAX = 16,		    /**< of one discard */
-	RANGE_SECTORS_MAX = 256 << 20 >> 9, /**< 256 MiB: fallocate() is not asynchronous */
-	PHYSICAL_BLOCK_EXP = 3,		    /**< 2^3 sectors are a cluster of an overlay */
+	DATA_SEGMENTS_MAX = VIRTQ_SEGMENTS_MAX - 2, /**< header and status have their own */
+	SEGMENT_BYTES_MAX = 16 << 10,		    /**< as many of them make no larger request */
+	REQUEST_BYTES_MAX = 4 << 20,
+	TURN_BYTES_MAX = 8 << 20,
+	UNDER_WAY_BYTES_MAX = 16 << 20,
+	RANGES_MAX = 8,			  /**< of one discard */
+	RANGE_SECTORS_MAX = 4 << 20 >> 9, /**< 4 MiB: fallocate() is not asynchronous */
+	PHYSICAL_BLOCK_EXP = 3,		  /**< 2^3 sectors are a cluster of an overlay */
 	RETRY_US = 1000,
 	HEADER_BYTES = sizeof(struct virtio_blk_outhdr),
 };
+
+static_assert(DATA_SEGMENTS_MAX * SEGMENT_BYTES_MAX <= REQUEST_BYTES_MAX,
+	      "what a driver may ask for is done");
 
 /**
  * struct blk_request - a chain that is being worked on.
@@ -62,6 +74,7 @@ struct blk_request {
  * @ring_works: else I/O is synchronous
  * @requests: slots; untouched ones cost no memory
  * @in_flight: submitted to the ring
+ * @turn_bytes: what was begun in this turn; @busy_bytes: what is under way
  */
 struct virtio_blk {
 	struct virtio_device device;
@@ -72,6 +85,7 @@ struct virtio_blk {
 	bool ring_works;
 	struct blk_request *requests, *free;
 	unsigned used_slots, in_flight;
+	uint64_t turn_bytes, busy_bytes;
 };
 
 static struct virtio_blk *blk_of(struct virtio_device *d)
@@ -94,6 +108,8 @@ static struct blk_request *slot_get(struct virtio_blk *blk)
 
 static void slot_put(struct virtio_blk *blk, struct blk_request *r)
 {
+	if (r->busy)
+		blk->busy_bytes -= r->bytes;
 	r->busy = false;
 	r->next_free = blk->free;
 	blk->free = r;
@@ -279,7 +295,8 @@ static void begin_data(struct virtio_blk *blk, struct blk_request *r, uint64_t s
 	uint64_t bytes = write ? r->chain.read_bytes - HEADER_BYTES : r->chain.write_bytes - 1;
 	int ret = 0;
 
-	if (!inside(blk, sector, bytes) || (write && disk_is_read_only(blk->disk))) {
+	if (bytes > REQUEST_BYTES_MAX || !inside(blk, sector, bytes) ||
+	    (write && disk_is_read_only(blk->disk))) {
 		finish(blk, r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -300,16 +317,21 @@ static void begin_data(struct virtio_blk *blk, struct blk_request *r, uint64_t s
 	r->offset = offset;
 	r->bytes = bytes;
 	r->busy = true;
+	blk->busy_bytes += bytes;
+	blk->turn_bytes += bytes;
 	proceed(blk, r);
 }
 
 static void begin_flush(struct virtio_blk *blk, struct blk_request *r)
 {
 	/* It covers the writes that were reported, not those under way (5.2.6.2). */
-	if (disk_sync_fd(blk->disk) < 0)
+	if (disk_sync_fd(blk->disk) < 0) {
 		finish(blk, r, VIRTIO_BLK_S_OK);
-	else
-		proceed(blk, r);
+		return;
+	}
+	if (!blk->ring_works)
+		blk->turn_bytes = TURN_BYTES_MAX; /* it takes as long as a disk takes */
+	proceed(blk, r);
 }
 
 /** The ranges of a discard or write zeroes, checked (5.2.6.2). Return: a status. */
@@ -362,6 +384,7 @@ static void begin_zero(struct virtio_blk *blk, struct blk_request *r)
 	for (unsigned i = 0; i < count && status == VIRTIO_BLK_S_OK; i++) {
 		int ret = zero_range(blk, &ranges[i], discard);
 
+		blk->turn_bytes += (uint64_t)ranges[i].num_sectors * DISK_SECTOR_BYTES;
 		if (ret == -EOPNOTSUPP) {
 			status = VIRTIO_BLK_S_UNSUPP;
 		} else if (ret) {
@@ -411,19 +434,20 @@ static bool begin(struct virtio_blk *blk, struct blk_request *r)
 	return true;
 }
 
-static bool has_slot(const struct virtio_blk *blk)
+static bool has_room(const struct virtio_blk *blk)
 {
-	return blk->free || blk->used_slots < REQUESTS_MAX;
+	return (blk->free || blk->used_slots < REQUESTS_MAX) &&
+	       blk->busy_bytes < UNDER_WAY_BYTES_MAX;
 }
 
-/** Begin what is available and has a slot, up to the budget. Return: may there be more? */
+/** Begin what is available and has room, up to the budget. Return: may there be more? */
 static bool take(struct virtio_blk *blk)
 {
-	for (unsigned i = 0; i < VIRTIO_BUDGET; i++) {
+	blk->turn_bytes = 0;
+	for (unsigned i = 0; i < VIRTIO_BUDGET && blk->turn_bytes < TURN_BYTES_MAX && has_room(blk);
+	     i++) {
 		struct blk_request *r = slot_get(blk);
 
-		if (!r)
-			break;
 		if (!virtio_device_pop(&blk->device, QUEUE, &r->chain)) {
 			slot_put(blk, r);
 			return false;
@@ -447,9 +471,9 @@ static void work(struct virtio_blk *blk)
 		reap(blk);
 	}
 	virtio_device_flush(&blk->device, QUEUE);
-	/* Without a slot all are under way, and a completion goes on with it; but not with what is
+	/* Without room enough is under way, and a completion goes on with it; but not with what is
 	 * not submitted: that the kernel did not take, or next parts that reap() has queued. */
-	if ((more && has_slot(blk)) || (blk->in_flight && io_uring_sq_ready(&blk->ring)))
+	if ((more && has_room(blk)) || (blk->in_flight && io_uring_sq_ready(&blk->ring)))
 		virtio_device_again(&blk->device, QUEUE);
 }
 
@@ -475,7 +499,7 @@ static void blk_drain(struct virtio_device *d)
 {
 	settle(blk_of(d));
 	virtio_device_flush(d, QUEUE);
-	virtio_device_again(d, QUEUE); /* for chains that waited for a slot */
+	virtio_device_again(d, QUEUE); /* for chains that waited for room */
 }
 
 static int blk_save(const struct virtio_device *d, struct state_writer *w)
@@ -519,7 +543,8 @@ static void offer(struct virtio_blk *blk)
 {
 	struct virtio_device *d = &blk->device;
 
-	d->features |= VIRTIO_FEATURE(VIRTIO_BLK_F_SEG_MAX) | VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH) |
+	d->features |= VIRTIO_FEATURE(VIRTIO_BLK_F_SIZE_MAX) |
+		       VIRTIO_FEATURE(VIRTIO_BLK_F_SEG_MAX) | VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH) |
 		       VIRTIO_FEATURE(VIRTIO_BLK_F_BLK_SIZE) |
 		       VIRTIO_FEATURE(VIRTIO_BLK_F_TOPOLOGY);
 	d->features |= disk_is_read_only(blk->disk)
@@ -528,7 +553,8 @@ static void offer(struct virtio_blk *blk)
 					 VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
 	blk->config = (struct virtio_blk_config){
 		.capacity = disk_bytes(blk->disk) / DISK_SECTOR_BYTES,
-		.seg_max = VIRTQ_SEGMENTS_MAX - 2, /* header and status have their own */
+		.size_max = SEGMENT_BYTES_MAX,
+		.seg_max = DATA_SEGMENTS_MAX,
 		.blk_size = DISK_SECTOR_BYTES,
 		.physical_block_exp = PHYSICAL_BLOCK_EXP,
 		.min_io_size = 1 << PHYSICAL_BLOCK_EXP,
