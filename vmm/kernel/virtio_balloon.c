@@ -10,6 +10,9 @@
  * KVM learns of it through its MMU notifier; a guest that touches such a page gets another one. So
  * deflating needs nothing to be done, and the guest may do it on its own when it is out of memory.
  *
+ * That is done with the machine's lock held: a turn ends after so many pages, whatever number of
+ * chains that is, and of a report that is larger than any of Linux's the rest is not given back.
+ *
  * Queues (5.5.2): 0 inflates, 1 deflates. The statistics queue and that for hints exist only with
  * features that are not offered, and drivers do not agree on whether their numbers are left out
  * (Linux: reporting is 2 then) or not (the specification: 4). There is nothing else that those
@@ -32,6 +35,8 @@ enum {
 	QUEUE_SIZE = 128,
 	PFNS_MAX = 1024,		 /**< looked at together */
 	CHAIN_BYTES_MAX = 64 * PFNS_MAX, /**< Linux sends 1 KiB */
+	REPORT_PAGES_MAX = 65536,	 /**< of one chain; Linux reports up to 128 MiB */
+	TURN_PAGES_MAX = 16384,
 };
 
 struct virtio_balloon {
@@ -94,7 +99,8 @@ static void give_back_pfns(const struct virtio_balloon *b, const uint32_t *pfns,
 	end_run(b, &run);
 }
 
-static void inflate(struct virtio_balloon *b)
+/** Return: how many pages were looked at. */
+static uint64_t inflate(struct virtio_balloon *b)
 {
 	const struct virtq_chain *c = &b->chain;
 	size_t n;
@@ -103,35 +109,43 @@ static void inflate(struct virtio_balloon *b)
 		n = virtq_chain_read(c, at, b->pfns, sizeof(b->pfns));
 		give_back_pfns(b, b->pfns, n / sizeof(b->pfns[0]));
 	}
+	return c->read_bytes / sizeof(b->pfns[0]);
 }
 
-/** Each segment is a range of free memory (5.5.6.7). */
-static void report(const struct virtio_balloon *b)
+/** Each segment is a range of free memory (5.5.6.7). Return: how many pages they are. */
+static uint64_t report(const struct virtio_balloon *b)
 {
 	const struct iovec *iov = virtq_chain_iov(&b->chain, true);
+	uint64_t pages = 0;
 
-	for (unsigned i = 0; i < b->chain.write_count; i++)
-		give_back(iov[i].iov_base, iov[i].iov_len);
+	for (unsigned i = 0; i < b->chain.write_count && pages < REPORT_PAGES_MAX; i++) {
+		size_t n = MIN(iov[i].iov_len, (REPORT_PAGES_MAX - pages) * PAGE_BYTES);
+
+		give_back(iov[i].iov_base, n);
+		pages += pages_of(n);
+	}
+	return pages;
 }
 
 static void balloon_notify(struct virtio_device *d, unsigned queue)
 {
 	struct virtio_balloon *b = balloon_of(d);
-	unsigned count = 0;
+	uint64_t pages = 0;
 
-	for (; count < VIRTIO_BUDGET && virtio_device_pop(d, queue, &b->chain); count++) {
+	while (pages < TURN_PAGES_MAX && virtio_device_pop(d, queue, &b->chain)) {
+		pages += TURN_PAGES_MAX / VIRTIO_BUDGET; /* for the chain itself */
 		if (b->chain.read_bytes > CHAIN_BYTES_MAX) {
 			virtio_device_fail(d, "list of pages too long");
 			break;
 		}
 		if (queue == INFLATE)
-			inflate(b);
+			pages += inflate(b);
 		else if (queue >= REPORTING)
-			report(b);
+			pages += report(b);
 		virtq_push(&d->queues[queue], b->chain.head, 0);
 	}
 	virtio_device_flush(d, queue);
-	if (count == VIRTIO_BUDGET)
+	if (pages >= TURN_PAGES_MAX)
 		virtio_device_again(d, queue);
 }
 
