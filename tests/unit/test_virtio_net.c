@@ -280,6 +280,27 @@ static void test_pulled_cable(void **state)
 	state_writer_free(&w);
 }
 
+/* The descriptor is somebody else's, too, and stays open there. */
+static void test_pulled_cable_that_another_has(void **state)
+{
+	struct rig *g = *state;
+	uint8_t frame[64] = {0};
+	int fd, other;
+
+	teardown(state);
+	fd = socket_cable(g);
+	other = dup(fd);
+	begin(g, fd, ~0ull);
+	give_rx(g, 4, RX_BYTES);
+	close(g->peer);
+	g->peer = -1;
+	serve(g);
+	assert_true(driver_read32(&g->v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+	assert_false(driver_wait_event(&g->v, 0)); /* nobody turns round */
+	assert_true(guest_sends(g, &plain, frame, sizeof(frame)));
+	close(other);
+}
+
 /* Sending into nothing tells of it, too. */
 static void test_pulled_cable_while_sending(void **state)
 {
@@ -538,6 +559,7 @@ int main(void)
 		TEST(test_frames_that_do_not_fit),
 		TEST(test_slow_cable),
 		TEST(test_pulled_cable),
+		TEST(test_pulled_cable_that_another_has),
 		TEST(test_pulled_cable_while_sending),
 		TEST(test_headers_that_were_not_agreed_upon),
 		TEST(test_addresses),

@@ -150,6 +150,11 @@ void virtio_device_rewatch(struct virtio_device *d, int fd, uint32_t tag, uint32
 	poll_change(d, EPOLL_CTL_MOD, fd, tag, events);
 }
 
+void virtio_device_unwatch(struct virtio_device *d, int fd)
+{
+	poll_change(d, EPOLL_CTL_DEL, fd, 0, 0);
+}
+
 /* ---- what the driver sets up ---- */
 
 void virtio_device_drain(struct virtio_device *d)

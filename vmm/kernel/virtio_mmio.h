@@ -149,10 +149,13 @@ int virtio_device_new(const struct virtio_class *class, size_t bytes, const stru
 		      struct virtio_device **ret);
 
 /** virtio_device_watch() - have class->event called with @tag for @events of @fd (level-triggered
- * unless they have EPOLLET). Closing @fd ends it. Return: 0 or -errno. */
+ * unless they have EPOLLET). Closing @fd ends it if nobody else has it open. Return: 0 or -errno.
+ */
 int virtio_device_watch(struct virtio_device *d, int fd, uint32_t tag, uint32_t events);
 /** virtio_device_rewatch() - watch for other @events from now on. */
 void virtio_device_rewatch(struct virtio_device *d, int fd, uint32_t tag, uint32_t events);
+/** virtio_device_unwatch() - before @fd is closed. An event that was taken already still comes. */
+void virtio_device_unwatch(struct virtio_device *d, int fd);
 
 /** virtio_device_again() - have class->notify called for @queue in a later turn. */
 void virtio_device_again(struct virtio_device *d, unsigned queue);

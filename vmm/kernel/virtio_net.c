@@ -82,8 +82,10 @@ static void link_down(struct virtio_net *net, int err)
 	log_warn("network %s: the TAP device is gone (%s): the guest's link is down", net->name,
 		 strerror(err));
 	net->config.status = 0;
+	/* Closing it does not do that while somebody else has it, too. */
+	virtio_device_unwatch(&net->device, net->tap_fd);
 	net->watched = false;
-	close(net->tap_fd); /* leaves the epoll set, too */
+	close(net->tap_fd);
 	net->tap_fd = -1;
 	virtio_device_config_changed(&net->device);
 }
