@@ -606,6 +606,31 @@ static void test_window_overrun(void **state)
 	close(listener);
 }
 
+/* Events of a socket, taken together with one that gives its slot to another: they are not that
+ * one's. */
+static void test_events_of_the_one_before(void **state)
+{
+	struct rig *g = *state;
+	int silent = host_connect(g), fd;
+	uint32_t port;
+	struct packet p;
+
+	serve(g); /* slot 0, and the first to leave */
+	for (unsigned i = 1; i < VSOCK_CONNECTIONS_MAX; i++)
+		connect_service(g, 10000 + i);
+	serve(g);
+	fd = host_connect(g); /* the listener is ready first */
+	close(silent);
+	port = host_calls(g, fd);
+	/* Were it said to have hung up, it could send and hear no more. */
+	shutdown(fd, SHUT_WR);
+	expect(g, port, 1234, VIRTIO_VSOCK_OP_SHUTDOWN, &p);
+	assert_int_equal(p.h.flags, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	say_data(g, 1234, port, "last", 4);
+	host_hears(fd, "last");
+	close(fd);
+}
+
 /* ---- limits ---- */
 
 static void test_connections_are_limited(void **state)
@@ -856,6 +881,7 @@ int main(void)
 		TEST(test_guest_calls),
 		TEST(test_slow_host),
 		TEST(test_window_overrun),
+		TEST(test_events_of_the_one_before),
 		TEST(test_connections_are_limited),
 		TEST(test_answers_are_limited),
 		TEST(test_packets_that_are_none),

@@ -22,7 +22,8 @@ enum {
 	VSOCK_HEADER_BYTES = sizeof(struct virtio_vsock_hdr),
 	VSOCK_REPLIES_MAX = 64,
 	VSOCK_PATH_BYTES = 97,
-	VSOCK_TAG_LISTENER = VSOCK_CONNECTIONS_MAX, /**< lower tags are slots */
+	VSOCK_TAG_LISTENER = VSOCK_CONNECTIONS_MAX, /**< others: a slot, and above it a number */
+	VSOCK_TAG_SLOT_BITS = 8,
 	VSOCK_SHUTDOWN_BOTH = VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND,
 };
 
@@ -81,6 +82,7 @@ static inline uint8_t *vsock_bytes_at(const struct vsock_bytes *b)
  * @local: the host's end is a service, or was one
  * @service: NULL once it is not to be called any more
  * @closing: shut down when @to_guest is empty
+ * @tag: of @fd's events; those that were meant for the slot's connection before have another
  * @readable: the unix socket may have something; @host_eof: it has come to its end; @hung_up: its
  *	peer is gone
  */
@@ -97,6 +99,7 @@ struct vsock_conn {
 	const struct vsock_service *service;
 	void *priv;
 	int fd;
+	uint32_t tag;
 	bool readable, host_eof, hung_up;
 };
 
@@ -112,6 +115,7 @@ struct vsock_reply {
  * @cursor: the slot whose turn it is to send
  * @busy: packets are being handled; what services send waits for the end of that
  * @to_guest_bytes: of all services
+ * @watch_count: of unix sockets, for their tags
  * @unix_logged: the host's sockets are out of slots, and that was said
  */
 struct vsock {
@@ -127,7 +131,7 @@ struct vsock {
 	size_t to_guest_bytes;
 	int listen_fd;
 	char path[VSOCK_PATH_BYTES];
-	uint32_t next_port;
+	uint32_t next_port, watch_count;
 	struct virtq_chain rx, tx;
 };
 

@@ -3,7 +3,9 @@
  * vsock_unix.c - the host's end of vsock connections as unix sockets, in Firecracker's convention
  *
  * Sockets are watched edge-triggered: an event says that there may be something to read, and it is
- * read when the guest has credit and a buffer, without a change of what is watched.
+ * read when the guest has credit and a buffer, without a change of what is watched. Events are taken
+ * many at a time, and what one of them leads to may give the slot of a later one to somebody else:
+ * so each socket's tag is its own (watch()).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -91,9 +93,12 @@ static void hang_up_somebody(struct vsock *v)
 	v->unix_logged = true;
 }
 
-static uint32_t slot_of(const struct vsock_conn *c)
+static int watch(struct vsock_conn *c, int fd)
 {
-	return (uint32_t)(c - c->v->conns);
+	uint32_t slot = (uint32_t)(c - c->v->conns);
+
+	c->tag = c->v->watch_count++ << VSOCK_TAG_SLOT_BITS | slot;
+	return virtio_device_watch(&c->v->device, fd, c->tag, conn_events);
 }
 
 static void accept_one(struct vsock *v, int fd)
@@ -109,7 +114,7 @@ static void accept_one(struct vsock *v, int fd)
 		return;
 	}
 	c->fd = fd;
-	if (virtio_device_watch(&v->device, fd, slot_of(c), conn_events))
+	if (watch(c, fd))
 		conn_free(c);
 }
 
@@ -140,7 +145,7 @@ int unix_connect(struct vsock_conn *c)
 	/* At once or not at all: a full backlog is -EAGAIN. */
 	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)))
 		return -errno;
-	ret = virtio_device_watch(&c->v->device, fd, slot_of(c), conn_events);
+	ret = watch(c, fd);
 	if (!ret)
 		c->fd = steal_fd(&fd);
 	return ret;
@@ -333,16 +338,17 @@ uint32_t unix_receive(struct vsock_conn *c, const struct virtq_chain *chain, uin
 
 void unix_event(struct vsock *v, uint32_t tag, uint32_t events)
 {
+	uint32_t slot = tag & ((1u << VSOCK_TAG_SLOT_BITS) - 1);
 	struct vsock_conn *c;
 
 	if (tag == VSOCK_TAG_LISTENER) {
 		accept_some(v);
 		return;
 	}
-	if (tag >= VSOCK_CONNECTIONS_MAX)
+	if (slot >= VSOCK_CONNECTIONS_MAX)
 		return;
-	c = &v->conns[tag];
-	if (c->fd < 0)
+	c = &v->conns[slot];
+	if (c->fd < 0 || c->tag != tag)
 		return; /* an event of one that was here before */
 	if (events & (EPOLLHUP | EPOLLERR)) {
 		c->hung_up = true;
