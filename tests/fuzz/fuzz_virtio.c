@@ -129,6 +129,18 @@ static void echo_data(void *arg, struct vsock_conn *c, const void *data, size_t 
 	}
 }
 
+/** Some answer once more and close, others go on until the guest does not hear either. */
+static void echo_ended(void *arg, struct vsock_conn *c)
+{
+	(void)arg;
+	PROMISE(vsock_conn_ended(c));
+	vsock_send(c, "end", 3);
+	if (vsock_conn_id(c) % 2)
+		return;
+	vsock_close(c);
+	s.open_services--;
+}
+
 static void echo_closed(void *arg, struct vsock_conn *c)
 {
 	(void)arg;
@@ -170,7 +182,11 @@ static struct virtio_device *new_net(const struct virtio_wiring *w)
 static struct virtio_device *new_vsock(const struct virtio_wiring *w)
 {
 	const struct virtio_vsock_options o = {.guest_cid = GUEST_CID, .path = unix_path};
-	const struct vsock_service echo = {ECHO_PORT, NULL, echo_accept, echo_data, echo_closed};
+	const struct vsock_service echo = {.port = ECHO_PORT,
+					   .accept = echo_accept,
+					   .data = echo_data,
+					   .ended = echo_ended,
+					   .closed = echo_closed};
 	struct virtio_device *d = NULL;
 
 	unlink(unix_path);

@@ -41,6 +41,7 @@ struct packet {
 
 /**
  * struct rig - a driver with a vsock device, and an echo service at PORT.
+ * @ended: connections whose guest sends no more; not told to the service unless @hears_end
  * @heard, @heard_bytes: what the service got; @conn: the one that it has last accepted
  */
 struct rig {
@@ -48,9 +49,9 @@ struct rig {
 	char path[64], first_path[64];
 	uint64_t tx_buffer;
 	uint32_t alloc, fwd; /* the guest's credit, in each packet */
-	bool echoes, refuses;
+	bool echoes, refuses, hears_end;
 	struct vsock_conn *conn;
-	unsigned accepted, closed;
+	unsigned accepted, ended, closed;
 	size_t heard_bytes;
 	uint8_t heard[1 << 20];
 };
@@ -83,6 +84,14 @@ static void on_data(void *arg, struct vsock_conn *c, const void *data, size_t n)
 		assert_int_equal(vsock_send(c, data, n), 0);
 }
 
+static void on_ended(void *arg, struct vsock_conn *c)
+{
+	struct rig *g = arg;
+
+	assert_true(vsock_conn_ended(c));
+	g->ended++;
+}
+
 static void on_closed(void *arg, struct vsock_conn *c)
 {
 	struct rig *g = arg;
@@ -93,7 +102,12 @@ static void on_closed(void *arg, struct vsock_conn *c)
 
 static struct virtio_device *new_vsock(struct rig *g)
 {
-	const struct vsock_service echo = {PORT, g, on_accept, on_data, on_closed};
+	const struct vsock_service echo = {.port = PORT,
+					   .arg = g,
+					   .accept = on_accept,
+					   .data = on_data,
+					   .ended = g->hears_end ? on_ended : NULL,
+					   .closed = on_closed};
 	const struct virtio_vsock_options o = {.guest_cid = CID, .path = g->path};
 	struct virtio_wiring w = driver_wiring(&g->v);
 	struct virtio_device *d = NULL;
@@ -114,19 +128,24 @@ static void give_rx(struct rig *g, unsigned count)
 	driver_kick(&g->v, RX);
 }
 
+static void open_device(struct rig *g)
+{
+	driver_init(&g->v);
+	g->v.d = new_vsock(g);
+	driver_start(&g->v, ~0ull);
+	g->tx_buffer = driver_alloc(&g->v, HEADER + PAYLOAD_MAX, 8);
+	g->alloc = GUEST_WINDOW;
+	give_rx(g, 64);
+}
+
 static int setup(void **state)
 {
 	static unsigned number;
 
 	memset(&rig, 0, sizeof(rig));
-	driver_init(&rig.v);
 	snprintf(rig.path, sizeof(rig.path), "/tmp/qt-vsock-%d-%u", getpid(), number++);
 	memcpy(rig.first_path, rig.path, sizeof(rig.path));
-	rig.v.d = new_vsock(&rig);
-	driver_start(&rig.v, ~0ull);
-	rig.tx_buffer = driver_alloc(&rig.v, HEADER + PAYLOAD_MAX, 8);
-	rig.alloc = GUEST_WINDOW;
-	give_rx(&rig, 64);
+	open_device(&rig);
 	*state = &rig;
 	return 0;
 }
@@ -198,6 +217,12 @@ static void say_shutdown(struct rig *g, uint32_t from, uint32_t to, uint32_t fla
 	transmit(g, &h, NULL, 0);
 }
 
+static void serve(struct rig *g)
+{
+	while (driver_wait_event(&g->v, 0))
+		;
+}
+
 /** The next packet for the guest; its buffer goes back to the device. */
 static bool hear(struct rig *g, struct packet *p)
 {
@@ -205,8 +230,7 @@ static bool hear(struct rig *g, struct packet *p)
 	struct vring_desc d;
 
 	if (!driver_take(&g->v, RX, &used)) {
-		while (driver_wait_event(&g->v, 0))
-			;
+		serve(g);
 		if (!driver_take(&g->v, RX, &used))
 			return false;
 	}
@@ -336,6 +360,76 @@ static void test_service_credit(void **state)
 	free(got);
 }
 
+/* The guest has sent all, and waits for the answer: which comes whenever it comes, from a clone if
+ * need be. */
+static void test_answer_after_the_end(void **state)
+{
+	struct rig *g = *state;
+	struct state_writer w;
+	struct packet p;
+	uint32_t id;
+
+	g->hears_end = true;
+	driver_free(&g->v);
+	open_device(g);
+	connect_service(g, GUEST_PORT);
+	assert_false(vsock_conn_ended(g->conn));
+	say_data(g, GUEST_PORT, PORT, "GET", 3);
+	say_shutdown(g, GUEST_PORT, PORT, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	say_shutdown(g, GUEST_PORT, PORT, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	assert_int_equal(g->ended, 1);
+	assert_int_equal(g->closed, 0);
+	expect_silence(g);
+	assert_int_equal(vsock_send(g->conn, "one", 3), 0);
+	expect_data(g, PORT, GUEST_PORT, "one");
+	id = vsock_conn_id(g->conn);
+	w = driver_saved(&g->v);
+	snprintf(g->path + strlen(g->path), 8, "-clone");
+	assert_int_equal(driver_replace(&g->v, new_vsock(g), &w), 0);
+	serve(g);
+	g->conn = vsock_conn_by_id(g->v.d, id);
+	assert_non_null(g->conn);
+	assert_true(vsock_conn_ended(g->conn));
+	assert_int_equal(vsock_send(g->conn, "two", 3), 0);
+	expect_data(g, PORT, GUEST_PORT, "two");
+	vsock_close(g->conn);
+	expect(g, PORT, GUEST_PORT, VIRTIO_VSOCK_OP_SHUTDOWN, &p);
+	assert_int_equal(p.h.flags, 3);
+	say(g, GUEST_PORT, PORT, VIRTIO_VSOCK_OP_RST);
+	assert_int_equal(g->closed, 0);
+	/* A guest that does not wait: first one direction, then the other. */
+	connect_service(g, GUEST_PORT);
+	say_shutdown(g, GUEST_PORT, PORT, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	say_shutdown(g, GUEST_PORT, PORT, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	expect(g, PORT, GUEST_PORT, VIRTIO_VSOCK_OP_RST, NULL);
+	assert_int_equal(g->ended, 2);
+	assert_int_equal(g->closed, 1);
+	/* Or both at once: there is nothing to answer. */
+	connect_service(g, GUEST_PORT);
+	say_shutdown(g, GUEST_PORT, PORT, 3);
+	expect(g, PORT, GUEST_PORT, VIRTIO_VSOCK_OP_RST, NULL);
+	assert_int_equal(g->ended, 2);
+	assert_int_equal(g->closed, 2);
+	state_writer_free(&w);
+}
+
+/* A service that wants no such thing: its bytes still arrive, then it is over. */
+static void test_end_without_answers(void **state)
+{
+	struct rig *g = *state;
+	struct packet p;
+
+	g->echoes = true;
+	connect_service(g, GUEST_PORT);
+	say_data(g, GUEST_PORT, PORT, "hello", 5);
+	say_shutdown(g, GUEST_PORT, PORT, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	assert_int_equal(g->closed, 1);
+	assert_int_equal(vsock_send(g->conn, "x", 1), -EPIPE);
+	expect_data(g, PORT, GUEST_PORT, "hello");
+	expect(g, PORT, GUEST_PORT, VIRTIO_VSOCK_OP_SHUTDOWN, &p);
+	assert_int_equal(p.h.flags, 3);
+}
+
 /* The guest learns in time that its bytes were taken. */
 static void test_credit_for_the_guest(void **state)
 {
@@ -393,12 +487,6 @@ static void host_hears(int fd, const char *text)
 
 	assert_int_equal(recv(fd, buf, strlen(text), 0), (ssize_t)strlen(text));
 	assert_string_equal(buf, text);
-}
-
-static void serve(struct rig *g)
-{
-	while (driver_wait_event(&g->v, 0))
-		;
 }
 
 /** The host calls the guest. Return: the host's port. */
@@ -873,6 +961,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_service),
+		TEST(test_answer_after_the_end),
+		TEST(test_end_without_answers),
 		TEST(test_service_credit),
 		TEST(test_credit_for_the_guest),
 		TEST(test_host_calls),

@@ -268,15 +268,29 @@ static void take_close(struct vsock_conn *c, const struct virtio_vsock_hdr *h)
 	c->state = VSOCK_LINGERING;
 }
 
-static void take_shutdown(struct vsock_conn *c, const struct virtio_vsock_hdr *h)
+/** The guest sends no more: a service that can still answers. */
+static void end_for_service(struct vsock_conn *c)
 {
-	if (c->state != VSOCK_OPEN)
-		return;
-	c->shutdown_got |= h->flags & VSOCK_SHUTDOWN_BOTH;
-	if (c->local && (c->shutdown_got & VIRTIO_VSOCK_SHUTDOWN_SEND)) {
+	const struct vsock_service *service = c->service;
+
+	if (service && service->ended) {
+		service->ended(service->arg, c);
+	} else {
 		conn_end_service(c);
 		c->closing = true;
 	}
+}
+
+static void take_shutdown(struct vsock_conn *c, const struct virtio_vsock_hdr *h)
+{
+	bool had_ended = vsock_conn_ended(c);
+
+	if (c->state != VSOCK_OPEN)
+		return;
+	c->shutdown_got |= h->flags & VSOCK_SHUTDOWN_BOTH;
+	if (c->local && vsock_conn_ended(c) && !had_ended &&
+	    c->shutdown_got != VSOCK_SHUTDOWN_BOTH)
+		end_for_service(c);
 	if (c->shutdown_got == VSOCK_SHUTDOWN_BOTH)
 		take_close(c, h);
 	else if (!c->local && !c->to_host.used)

@@ -46,18 +46,21 @@ struct vsock_conn;
 
 /**
  * struct vsock_service - the host's end of connections to one port. Callbacks come with the
- *machine's lock held, and may call vsock_send() and vsock_close().
+ * machine's lock held, and may call vsock_send() and vsock_close().
  * @accept: a guest connects. Return: 0, or -errno to refuse
  * @data: @n bytes that the guest sent; take all of them
- * @closed: the guest sends no more, or the connection was reset. Bytes under way to it are still
- *	delivered in the first case; @c must not be used after the call. Not called after
- *	vsock_close(), nor when the device is freed
+ * @ended: the guest sends no more, but still receives: the service answers what it has to, when it
+ *	can, and then calls vsock_close(). NULL: @closed is called instead
+ * @closed: the guest neither sends nor receives any more, or the connection was reset; without
+ *	@ended, the guest sends no more, and bytes under way to it are still delivered. @c must not
+ *	be used after the call. Not called after vsock_close(), nor when the device is freed
  */
 struct vsock_service {
 	uint32_t port;
 	void *arg;
 	int (*accept)(void *arg, struct vsock_conn *c);
 	void (*data)(void *arg, struct vsock_conn *c, const void *data, size_t n);
+	void (*ended)(void *arg, struct vsock_conn *c);
 	void (*closed)(void *arg, struct vsock_conn *c);
 };
 
@@ -79,5 +82,7 @@ uint32_t vsock_conn_id(const struct vsock_conn *c);
 struct vsock_conn *vsock_conn_by_id(struct virtio_device *d, uint32_t id);
 /** vsock_conn_port() - of the service. */
 uint32_t vsock_conn_port(const struct vsock_conn *c);
+/** vsock_conn_ended() - does the guest send no more? True from @ended on, also after a load. */
+bool vsock_conn_ended(const struct vsock_conn *c);
 
 #endif

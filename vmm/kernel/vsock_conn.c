@@ -210,3 +210,8 @@ uint32_t vsock_conn_port(const struct vsock_conn *c)
 {
 	return c->host_port;
 }
+
+bool vsock_conn_ended(const struct vsock_conn *c)
+{
+	return c->shutdown_got & VIRTIO_VSOCK_SHUTDOWN_SEND;
+}
