@@ -22,11 +22,12 @@ struct vsock_conn {
 	void *priv;
 	uint8_t got[1 << 17];
 	size_t got_bytes;
-	bool closed;
+	bool ended, closed;
 };
 
-static struct vsock_conn conns[2] = {{.id = 1, .port = AGENT_CONTROL_PORT},
-				     {.id = 2, .port = AGENT_API_PORT}};
+static struct vsock_conn conns[3] = {{.id = 1, .port = AGENT_CONTROL_PORT},
+				     {.id = 2, .port = AGENT_API_PORT},
+				     {.id = 3, .port = AGENT_API_PORT}};
 static struct vsock_service services[2];
 static unsigned service_count;
 static struct machine machine;
@@ -71,10 +72,15 @@ uint32_t vsock_conn_port(const struct vsock_conn *c)
 	return c->port;
 }
 
+bool vsock_conn_ended(const struct vsock_conn *c)
+{
+	return c->ended;
+}
+
 struct vsock_conn *vsock_conn_by_id(struct virtio_device *d, uint32_t id)
 {
 	(void)d;
-	return id == 1 || id == 2 ? &conns[id - 1] : NULL;
+	return id && id <= ARRAY_SIZE(conns) ? &conns[id - 1] : NULL;
 }
 
 void machine_wake(struct machine *m)
@@ -111,10 +117,10 @@ static const struct runtime_api_events events = {.parked = note_parked};
 static int setup(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(conns); i++) {
 		conns[i].got_bytes = 0;
 		conns[i].priv = NULL;
-		conns[i].closed = false;
+		conns[i].ended = conns[i].closed = false;
 	}
 	memset(&machine, 0, sizeof(machine));
 	service_count = 0;
@@ -237,12 +243,65 @@ static void test_state(void **state)
 	say((const uint8_t *)&done + 11, sizeof(done) - 11);
 	assert_true(link_.resumed);
 	/* A connection that is not the agent's, or none at all. */
-	for (uint32_t id = 2; id < 4; id++) {
+	for (uint32_t id = 2; id < 5; id++) {
 		memcpy(w.data, &id, sizeof(id));
 		r = (struct state_reader){.data = w.data, .left = w.used};
 		assert_int_equal(agent_link_load(&link_, &r), -EBADMSG);
 	}
 	state_writer_free(&w);
+}
+
+/** A request at the Runtime API on a connection of its own, and nothing more on it. */
+static void ask_and_end(struct vsock_conn *c, const char *request)
+{
+	assert_int_equal(services[1].accept(&link_, c), 0);
+	services[1].data(&link_, c, request, strlen(request));
+	c->ended = true;
+	services[1].ended(&link_, c);
+}
+
+static void test_answer_after_the_end(void **state)
+{
+	static const char next[] = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n";
+	const struct invocation inv = {.request_id = "i",
+				       .function_arn = "arn",
+				       .trace_id = "",
+				       .client_context = "",
+				       .payload = "{}",
+				       .payload_bytes = 2};
+
+	(void)state;
+	/* What can be answered at once is, and then it is over. */
+	ask_and_end(&conns[1], "GET /none HTTP/1.1\r\n\r\n");
+	assert_true(conns[1].closed && conns[1].got_bytes);
+	conns[1] = (struct vsock_conn){.id = 2, .port = AGENT_API_PORT};
+	/* So is half a request. */
+	ask_and_end(&conns[1], "GET /no");
+	assert_true(conns[1].closed);
+	conns[1] = (struct vsock_conn){.id = 2, .port = AGENT_API_PORT};
+	/* Who waits for work gets it. */
+	ask_and_end(&conns[1], next);
+	assert_false(conns[1].closed);
+	assert_true(runtime_api_parked(link_.api));
+	assert_int_equal(runtime_api_invoke(link_.api, &inv), 0);
+	assert_true(conns[1].closed);
+	assert_non_null(memmem(conns[1].got, conns[1].got_bytes, "\r\n\r\n{}", 6));
+}
+
+/* A runtime that is gone looks like one that only waits: the next one is not to suffer for it. */
+static void test_next_one_waits(void **state)
+{
+	static const char next[] = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n";
+
+	(void)state;
+	ask_and_end(&conns[1], next);
+	assert_int_equal(services[1].accept(&link_, &conns[2]), 0);
+	services[1].data(&link_, &conns[2], next, strlen(next));
+	assert_true(conns[1].closed);
+	assert_true(runtime_api_parked(link_.api));
+	assert_int_equal(conns[1].got_bytes + conns[2].got_bytes, 0);
+	services[1].closed(&link_, &conns[2]);
+	assert_false(runtime_api_parked(link_.api));
 }
 
 int main(void)
@@ -253,6 +312,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_breaches, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answer_after_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_next_one_waits, setup, teardown),
 	};
 
 	log_init("test_agent_link", NULL);

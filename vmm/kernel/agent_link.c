@@ -215,6 +215,13 @@ static void api_data(void *arg, struct vsock_conn *c, const void *data, size_t n
 	runtime_http_data(a->api, c, data, n);
 }
 
+static void api_ended(void *arg, struct vsock_conn *c)
+{
+	struct agent_link *a = arg;
+
+	runtime_http_ended(a->api, c);
+}
+
 static void api_closed(void *arg, struct vsock_conn *c)
 {
 	struct agent_link *a = arg;
@@ -254,6 +261,11 @@ static void *wire_by_id(void *arg, uint32_t id)
 	struct vsock_conn *c = vsock_conn_by_id(arg, id);
 
 	return c && vsock_conn_port(c) == AGENT_API_PORT ? c : NULL;
+}
+
+static bool wire_ended(const void *stream)
+{
+	return vsock_conn_ended(stream);
 }
 
 /* ---- what the agent is told ---- */
@@ -303,6 +315,7 @@ int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device
 					  .arg = a,
 					  .accept = api_accept,
 					  .data = api_data,
+					  .ended = api_ended,
 					  .closed = api_closed};
 	int ret;
 
@@ -313,7 +326,8 @@ int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device
 					.set_priv = wire_set_priv,
 					.priv = wire_priv,
 					.id = wire_id,
-					.by_id = wire_by_id};
+					.by_id = wire_by_id,
+					.ended = wire_ended};
 	ret = runtime_api_new(&a->wire, events, guest, &a->api);
 	if (!ret)
 		ret = vsock_listen_local(vsock, &control);

@@ -288,8 +288,7 @@ static void take_shutdown(struct vsock_conn *c, const struct virtio_vsock_hdr *h
 	if (c->state != VSOCK_OPEN)
 		return;
 	c->shutdown_got |= h->flags & VSOCK_SHUTDOWN_BOTH;
-	if (c->local && vsock_conn_ended(c) && !had_ended &&
-	    c->shutdown_got != VSOCK_SHUTDOWN_BOTH)
+	if (c->local && vsock_conn_ended(c) && !had_ended && c->shutdown_got != VSOCK_SHUTDOWN_BOTH)
 		end_for_service(c);
 	if (c->shutdown_got == VSOCK_SHUTDOWN_BOTH)
 		take_close(c, h);

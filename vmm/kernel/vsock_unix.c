@@ -3,9 +3,9 @@
  * vsock_unix.c - the host's end of vsock connections as unix sockets, in Firecracker's convention
  *
  * Sockets are watched edge-triggered: an event says that there may be something to read, and it is
- * read when the guest has credit and a buffer, without a change of what is watched. Events are taken
- * many at a time, and what one of them leads to may give the slot of a later one to somebody else:
- * so each socket's tag is its own (watch()).
+ * read when the guest has credit and a buffer, without a change of what is watched. Events are
+ * taken many at a time, and what one of them leads to may give the slot of a later one to somebody
+ * else: so each socket's tag is its own (watch()).
  */
 #include <errno.h>
 #include <stdio.h>

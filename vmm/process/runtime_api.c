@@ -115,7 +115,9 @@ static void hand_out(struct runtime_api *api)
 
 static void park(struct runtime_api *api, struct runtime_conn *conn, enum parked_in in)
 {
-
+	/* One that has ended may be of a runtime that is gone, and this the next one's. */
+	if (api->parked && runtime_conn_ended(api->parked))
+		runtime_conn_end(api, api->parked);
 	if (api->parked) {
 		answer_error(api, conn, 409, "Conflict", "Runtime.AlreadyParked",
 			     "another connection already waits for work");

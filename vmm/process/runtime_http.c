@@ -276,19 +276,40 @@ static void drop(struct runtime_api *api, struct runtime_conn *conn)
 	memset(conn, 0, sizeof(*conn));
 }
 
+bool runtime_conn_ended(const struct runtime_conn *conn)
+{
+	const struct runtime_wire *wire = runtime_api_wire(conn->api);
+
+	return wire->ended && wire->ended(conn->stream);
+}
+
+void runtime_conn_end(struct runtime_api *api, struct runtime_conn *conn)
+{
+	const struct runtime_wire *wire = runtime_api_wire(api);
+	void *stream = conn->stream;
+
+	drop(api, conn);
+	wire->close(wire->arg, stream);
+}
+
+/** Nothing more is asked on a connection that has ended: it is over with its last answer. */
+static void end_if_answered(struct runtime_api *api, struct runtime_conn *conn)
+{
+	if (conn->stream && !conn->paused && runtime_conn_ended(conn))
+		runtime_conn_end(api, conn);
+}
+
 static void bad_request(struct runtime_api *api, struct runtime_conn *conn, const char *why)
 {
 	static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
 				   "Content-Length: 0\r\n\r\n";
 	const struct runtime_wire *wire = runtime_api_wire(api);
-	void *stream = conn->stream;
 	static unsigned told;
 
 	if (told++ < BAD_REQUESTS_LOGGED)
 		log_warn("runtime api: bad request from the guest: %s", why);
-	wire->send(wire->arg, stream, text, sizeof(text) - 1);
-	drop(api, conn);
-	wire->close(wire->arg, stream);
+	wire->send(wire->arg, conn->stream, text, sizeof(text) - 1);
+	runtime_conn_end(api, conn);
 }
 
 static void dispatch(struct runtime_api *api, struct runtime_conn *conn)
@@ -366,6 +387,7 @@ void runtime_conn_resume(struct runtime_api *api, struct runtime_conn *conn)
 	conn->paused = false;
 	if (conn->in.used)
 		parse(api, conn);
+	end_if_answered(api, conn);
 }
 
 /* ---- connections ---- */
@@ -409,6 +431,14 @@ void runtime_http_data(struct runtime_api *api, void *stream, const void *data, 
 		if (!conn->paused)
 			parse(api, conn);
 	}
+}
+
+void runtime_http_ended(struct runtime_api *api, void *stream)
+{
+	struct runtime_conn *conn = runtime_api_wire(api)->priv(stream);
+
+	if (conn)
+		end_if_answered(api, conn);
 }
 
 void runtime_http_closed(struct runtime_api *api, void *stream)

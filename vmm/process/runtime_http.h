@@ -30,6 +30,7 @@ struct runtime_request {
  * @close: end a stream; nothing is called for it afterwards
  * @set_priv, @priv: a pointer that a stream keeps for us, NULL at first
  * @id, @by_id: names of streams in a saved state; @by_id finds only those to the API, else NULL
+ * @ended: does the guest send no more, but still receive? NULL: its streams end as a whole
  */
 struct runtime_wire {
 	void *arg;
@@ -39,6 +40,7 @@ struct runtime_wire {
 	void *(*priv)(const void *stream);
 	uint32_t (*id)(const void *stream);
 	void *(*by_id)(void *arg, uint32_t id);
+	bool (*ended)(const void *stream);
 };
 
 /* What a wire calls. */
@@ -47,7 +49,10 @@ struct runtime_wire {
 int runtime_http_accept(struct runtime_api *api, void *stream);
 /** runtime_http_data() - bytes of the guest; all are taken. */
 void runtime_http_data(struct runtime_api *api, void *stream, const void *data, size_t n);
-/** runtime_http_closed() - the guest sends no more. */
+/** runtime_http_ended() - the guest sends no more, but receives (wire->ended): what it has asked
+ * for is answered, and then the stream is closed. */
+void runtime_http_ended(struct runtime_api *api, void *stream);
+/** runtime_http_closed() - the stream is over. */
 void runtime_http_closed(struct runtime_api *api, void *stream);
 
 /* What runtime_api.c calls. */
@@ -70,6 +75,12 @@ void runtime_conn_uncork(struct runtime_api *api, struct runtime_conn *conn);
 /** runtime_conn_pause() - read no further request until runtime_conn_resume(). */
 void runtime_conn_pause(struct runtime_conn *conn);
 void runtime_conn_resume(struct runtime_api *api, struct runtime_conn *conn);
+
+/** runtime_conn_ended() - has its guest sent all that it ever will? Whether anybody still reads
+ * shows only when something is sent. */
+bool runtime_conn_ended(const struct runtime_conn *conn);
+/** runtime_conn_end() - close it without an answer. */
+void runtime_conn_end(struct runtime_api *api, struct runtime_conn *conn);
 
 /** runtime_conn_id() / runtime_conn_by_id() - names in a saved state; ids are never 0. */
 uint32_t runtime_conn_id(const struct runtime_conn *conn);
