@@ -766,6 +766,29 @@ static void test_answers_are_limited(void **state)
 	expect_silence(g);
 }
 
+/* Large packets, as many as the ring takes: others have their turn in between. */
+static void test_turns_are_short(void **state)
+{
+	enum { MANY = 40, PARTS = 4, TURN_PACKETS = 16 };
+	struct rig *g = *state;
+	struct virtio_vsock_hdr h = header(g, 1, 7, VIRTIO_VSOCK_OP_RW, PARTS * PAYLOAD_MAX);
+	struct vring_desc segs[1 + PARTS] = {{.addr = g->tx_buffer, .len = HEADER}};
+	struct driver_used used;
+	unsigned count = 0;
+
+	memcpy(driver_ptr(&g->v, g->tx_buffer, HEADER), &h, HEADER);
+	for (unsigned i = 1; i <= PARTS; i++)
+		segs[i] = (struct vring_desc){.addr = g->tx_buffer + HEADER, .len = PAYLOAD_MAX};
+	for (unsigned i = 0; i < MANY; i++)
+		driver_add(&g->v, TX, segs, 1 + PARTS, 1 + PARTS);
+	driver_kick(&g->v, TX);
+	while (driver_take(&g->v, TX, &used))
+		count++;
+	assert_in_range(count, 1, TURN_PACKETS);
+	for (; count < MANY; count++)
+		driver_wait(&g->v, TX);
+}
+
 /* ---- enemies ---- */
 
 static void test_packets_that_are_none(void **state)
@@ -974,6 +997,7 @@ int main(void)
 		TEST(test_events_of_the_one_before),
 		TEST(test_connections_are_limited),
 		TEST(test_answers_are_limited),
+		TEST(test_turns_are_short),
 		TEST(test_packets_that_are_none),
 		TEST(test_packets_out_of_place),
 		TEST(test_saved_in_the_middle),

@@ -21,7 +21,8 @@
 #include "common/util.h"
 #include "vmm/kernel/vsock_internal.h"
 
-enum { QUEUE_SIZE = 256, BOUNCE_BYTES = 16384 };
+/* TURN_BYTES_MAX: of the guest's packets; a service handles them with the machine's lock held. */
+enum { QUEUE_SIZE = 256, BOUNCE_BYTES = 16384, TURN_BYTES_MAX = 1 << 20 };
 
 /* ---- to the guest ---- */
 
@@ -356,12 +357,13 @@ static bool take_packet(struct vsock *v)
 static void take(struct vsock *v)
 {
 	struct virtio_device *d = &v->device;
-	unsigned count = 0;
+	uint64_t bytes = 0;
 
 	v->busy = true;
-	for (; count < VIRTIO_BUDGET && v->reply_count < VSOCK_REPLIES_MAX; count++) {
+	while (bytes < TURN_BYTES_MAX && v->reply_count < VSOCK_REPLIES_MAX) {
 		if (!virtio_device_pop(d, VSOCK_TX, &v->tx))
 			break;
+		bytes += (uint64_t)v->tx.read_bytes + TURN_BYTES_MAX / VIRTIO_BUDGET;
 		if (!take_packet(v)) {
 			virtio_device_fail(d, "packet without a header, or longer than its buffer");
 			break;
@@ -371,7 +373,7 @@ static void take(struct vsock *v)
 	v->busy = false;
 	v->tx_waits = v->reply_count == VSOCK_REPLIES_MAX;
 	virtio_device_flush(d, VSOCK_TX);
-	if (count == VIRTIO_BUDGET)
+	if (bytes >= TURN_BYTES_MAX)
 		virtio_device_again(d, VSOCK_TX);
 }
 
