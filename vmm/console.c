@@ -10,11 +10,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "vmm/capture.h"
-#include "vmm/cpu_features.h"
+#include "vmm/console_call.h"
 #include "vmm/guest.h"
 #include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
@@ -44,18 +43,12 @@ static void on_result(void *guest, enum proto_result_kind kind, const void *payl
 {
 	(void)guest;
 	console.answered = true;
-	if (kind != PROTO_RESULT_OK)
-		console.status = 1;
-	if (kind == PROTO_RESULT_TOO_LARGE)
-		log_error("invoke: the response is larger than 6 MiB");
-	if (write_full(STDOUT_FILENO, payload, n) || write_full(STDOUT_FILENO, "\n", 1))
-		console.status = 1;
+	console.status |= console_call_result(kind, payload, n);
 }
 
 static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
 {
-	log_error("%s: %.*s", kind == PROTO_FAILED_INIT ? "init" : "restore hook", (int)n,
-		  (const char *)json);
+	console_call_failed(kind, json, n);
 	proc_finish(guest, PROC_EXITED, 1, "the runtime reported an error");
 }
 
@@ -98,21 +91,12 @@ static int open_dir(const char *path)
 /** Invoke once and run until the result is out and the guest waits again. */
 static void invoke(struct proc *p, const char *payload)
 {
-	char id[64];
-	struct invocation inv = {
-		.request_id = id,
-		.function_arn = "arn:aws:lambda:local:000000000000:function:console",
-		.trace_id = "",
-		.client_context = "",
-		.deadline_real_ms = clock_real_ns() / 1000000 + 900000,
-		.payload = payload,
-		.payload_bytes = strlen(payload),
-	};
+	struct console_call call;
 	int ret;
 
-	snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d", console.next_invoke);
+	console_call_make(&call, console.next_invoke, payload);
 	console.answered = false;
-	ret = runtime_api_invoke(p->api, &inv);
+	ret = runtime_api_invoke(p->api, &call.invocation);
 	if (ret) {
 		log_error("invoke: %s", strerror(-ret));
 		console.status = 1;
@@ -135,26 +119,15 @@ static int write_snapshot(void *guest, int fd, struct capture_stats *ret_stats)
 static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
 		   const struct snapshot_file *file)
 {
-	const struct snapshot_params *params = snapshot_reader_params(file->reader);
-	struct guest_image image = {.uffd = -1, .template_pages = params->template_pages};
+	struct guest_image image;
 	CLEANUP_FD int memfd = -1;
-	char missing[128];
-	int ret;
+	int ret = snapshot_file_image(file, vm->cpu_have, &image);
 
+	if (ret)
+		return ret;
+	memfd = image.memfd;
 	console.parked = true;
 	console.waits_restore = true;
-	if (cpu_features_missing(params->cpu_features, vm->cpu_have, missing, sizeof(missing))) {
-		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
-			  "such a host, or with --cpu-baseline",
-			  missing);
-		return -ENOTSUP;
-	}
-	memfd = snapshot_file_template(file);
-	if (memfd < 0)
-		return memfd;
-	image.memfd = memfd;
-	image.state =
-		snapshot_reader_section(file->reader, SNAPSHOT_SECTION_STATE, &image.state_bytes);
 	ret = guest_restore(p, vm, wiring, &image);
 	if (ret)
 		log_error("restore: %s: %s", file->path, p->end_text);

@@ -101,7 +101,8 @@ static int fill_template(const struct snapshot_reader *r, int memfd)
 	return 0;
 }
 
-int snapshot_file_template(const struct snapshot_file *f)
+/** A memfd with the whole memory. Return: the descriptor, or -errno with a log line. */
+static int make_template(const struct snapshot_file *f)
 {
 	const struct snapshot_params *params = snapshot_reader_params(f->reader);
 	CLEANUP_FD int memfd = memfd_create("template", MFD_CLOEXEC);
@@ -114,4 +115,26 @@ int snapshot_file_template(const struct snapshot_file *f)
 	}
 	ret = fill_template(f->reader, memfd);
 	return ret ? ret : steal_fd(&memfd);
+}
+
+int snapshot_file_image(const struct snapshot_file *f, const uint64_t cpu_have[CPU_WORDS],
+			struct guest_image *ret)
+{
+	const struct snapshot_params *params = snapshot_reader_params(f->reader);
+	char missing[128];
+	int memfd;
+
+	if (cpu_features_missing(params->cpu_features, cpu_have, missing, sizeof(missing))) {
+		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
+			  "such a host, or with --cpu-baseline",
+			  missing);
+		return -ENOTSUP;
+	}
+	memfd = make_template(f);
+	if (memfd < 0)
+		return memfd;
+	*ret = (struct guest_image){
+		.memfd = memfd, .uffd = -1, .template_pages = params->template_pages};
+	ret->state = snapshot_reader_section(f->reader, SNAPSHOT_SECTION_STATE, &ret->state_bytes);
+	return 0;
 }

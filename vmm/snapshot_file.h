@@ -4,8 +4,10 @@
 #ifndef QUICKTHAW_VMM_SNAPSHOT_FILE_H
 #define QUICKTHAW_VMM_SNAPSHOT_FILE_H
 
+#include "common/cpu_feature.h"
 #include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
+#include "vmm/guest.h"
 
 /**
  * snapshot_file_write() - a snapshot under its name, whole or not at all; says what is in it.
@@ -29,9 +31,13 @@ int snapshot_file_open(struct snapshot_file *f, const char *path);
 void snapshot_file_close(struct snapshot_file *f);
 
 /**
- * snapshot_file_template() - a memfd with the snapshot's whole memory, every chunk verified: the
- * slow and simple way. Return: the descriptor, or -errno with a log line.
+ * snapshot_file_image() - what a restore needs: a memfd with the snapshot's whole memory, every
+ * chunk verified (the slow and simple way), and its state.
+ * @cpu_have: what this host can give a guest
+ * @ret: its memfd is the caller's on success; the state lives as long as @f
+ * Return: 0, or -errno with a log line: -ENOTSUP: the snapshot's guest has seen another CPU.
  */
-int snapshot_file_template(const struct snapshot_file *f);
+int snapshot_file_image(const struct snapshot_file *f, const uint64_t cpu_have[CPU_WORDS],
+			struct guest_image *ret);
 
 #endif

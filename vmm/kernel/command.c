@@ -11,9 +11,8 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/io.h"
 #include "common/log.h"
-#include "vmm/cpu_features.h"
+#include "vmm/console_call.h"
 #include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
 
@@ -40,19 +39,13 @@ static void on_parked(void *guest, bool restore)
 static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
 {
 	command.answered = true;
-	if (kind != PROTO_RESULT_OK)
-		command.status = 1;
-	if (kind == PROTO_RESULT_TOO_LARGE)
-		log_error("invoke: the response is larger than 6 MiB");
-	if (write_full(STDOUT_FILENO, payload, n) || write_full(STDOUT_FILENO, "\n", 1))
-		command.status = 1;
+	command.status |= console_call_result(kind, payload, n);
 	machine_wake(guest);
 }
 
 static void on_failed(void *guest, enum proto_failure kind, const void *json, size_t n)
 {
-	log_error("%s: %.*s", kind == PROTO_FAILED_INIT ? "init" : "restore hook", (int)n,
-		  (const char *)json);
+	console_call_failed(kind, json, n);
 	((struct machine *)guest)->end_code = 1;
 	machine_finish(guest, MACHINE_EXITED, "the runtime reported an error");
 }
@@ -115,24 +108,13 @@ static int exit_status(const struct machine *m)
 
 static int restore(struct machine *m, const struct kernel_options *o)
 {
-	const struct snapshot_params *params = snapshot_reader_params(o->restore->reader);
-	struct guest_image image = {.uffd = -1, .template_pages = params->template_pages};
+	struct guest_image image;
 	CLEANUP_FD int memfd = -1;
-	char missing[128];
-	int ret;
+	int ret = snapshot_file_image(o->restore, m->cpu_have, &image);
 
-	if (cpu_features_missing(params->cpu_features, m->cpu_have, missing, sizeof(missing))) {
-		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
-			  "such a host, or with --cpu-baseline",
-			  missing);
-		return -ENOTSUP;
-	}
-	memfd = snapshot_file_template(o->restore);
-	if (memfd < 0)
-		return memfd;
-	image.memfd = memfd;
-	image.state = snapshot_reader_section(o->restore->reader, SNAPSHOT_SECTION_STATE,
-					      &image.state_bytes);
+	if (ret)
+		return ret;
+	memfd = image.memfd;
 	ret = machine_restore(m, &image);
 	if (ret) {
 		log_error("restore: %s: %s", o->restore->path,
@@ -230,22 +212,13 @@ static int resume(struct machine *m)
 /** Invoke once and run until the result is out and the guest waits again. */
 static int invoke(struct machine *m, int number, const char *payload)
 {
-	char id[64];
-	const struct invocation inv = {
-		.request_id = id,
-		.function_arn = "arn:aws:lambda:local:000000000000:function:console",
-		.trace_id = "",
-		.client_context = "",
-		.deadline_real_ms = clock_real_ns() / 1000000 + 900000,
-		.payload = payload,
-		.payload_bytes = strlen(payload),
-	};
+	struct console_call call;
 	int ret;
 
-	snprintf(id, sizeof(id), "00000000-0000-4000-8000-%012d", number);
+	console_call_make(&call, number, payload);
 	command.answered = false;
 	pthread_mutex_lock(&m->lock);
-	ret = runtime_api_invoke(command.agent.api, &inv);
+	ret = runtime_api_invoke(command.agent.api, &call.invocation);
 	if (!ret)
 		runtime_api_continue_restore(command.agent.api);
 	pthread_mutex_unlock(&m->lock);
