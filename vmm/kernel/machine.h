@@ -141,8 +141,6 @@ void machine_wake(struct machine *m);
  * epoll). Return: 0, -ENOSPC, or -errno. */
 int machine_watch(struct machine *m, int fd, uint32_t events,
 		  void (*event)(void *arg, int fd, uint32_t events), void *arg);
-/** machine_unwatch() - before @fd is closed. */
-void machine_unwatch(struct machine *m, int fd);
 
 /**
  * machine_pause() - returns once all vCPUs stand still, with nothing half done. Not from a vCPU.

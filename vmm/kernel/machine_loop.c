@@ -33,17 +33,6 @@ int machine_watch(struct machine *m, int fd, uint32_t events,
 	return -ENOSPC;
 }
 
-void machine_unwatch(struct machine *m, int fd)
-{
-	for (unsigned i = 0; i < MACHINE_WATCHES_MAX; i++) {
-		if (m->watches[i].fd != fd)
-			continue;
-		epoll_ctl(m->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		m->watches[i].fd = -1;
-		return;
-	}
-}
-
 static int wait_ms(const struct machine *m, uint64_t deadline_ns)
 {
 	uint64_t now = clock_mono_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
@@ -55,7 +44,7 @@ static int wait_ms(const struct machine *m, uint64_t deadline_ns)
 	return (int)ms;
 }
 
-/** The lock is held. A callback may have ended the watch of a later event. */
+/** The lock is held. A watch lives as long as the machine. */
 static void dispatch(struct machine *m, const struct epoll_event *events, int count)
 {
 	for (int i = 0; i < count; i++) {
@@ -64,7 +53,7 @@ static void dispatch(struct machine *m, const struct epoll_event *events, int co
 
 		if (slot == MACHINE_WATCHES_MAX)
 			(void)eventfd_read(m->wake_fd, &ignored);
-		else if (m->watches[slot].fd >= 0)
+		else
 			m->watches[slot].event(m->watches[slot].arg, m->watches[slot].fd,
 					       events[i].events);
 	}
