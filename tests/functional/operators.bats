@@ -19,13 +19,19 @@ setup_file() {
 	# A version with a history: restored, warm, and failed with a message that is no HTML.
 	snapctl deploy faulty --dir "$ROOT/tests/functional/functions/faulty" \
 		--timeout 60 --publish
+	# The first is recorded: its instance is warm when it has told which pages it touched.
 	snapctl invoke faulty '{"what": "none"}'
+	wait_until 60 has_idle_instance
 	snapctl invoke faulty '{"what": "none"}'
 	snapctl invoke faulty '{"what": "raise", "text": "<img src=x onerror=alert(1)>"}' || true
 }
 
 teardown_file() {
 	remove_snapd
+}
+
+has_idle_instance() {
+	http GET /metrics | grep -qxF 'quickthaw_instances{state="idle"} 1'
 }
 
 # metric SERIES - its value
