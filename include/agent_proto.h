@@ -9,6 +9,8 @@
  *     |           (kernel boots, root is mounted)  |  pid 1 connects
  *     | <--------------------------------- READY   |  up; also after each new connection
  *     |                                            |
+ *     |  (RESUMED names, addresses --------------> |  if it was given any: before START
+ *     | <-------------------------- RESUMED_DONE)  |
  *     |  START argv, envp -----------------------> |  start the runtime
  *     | <-------------------------------- LOG ...  |  (any time: its stdout and stderr)
  *     | <=== port AGENT_API_PORT: GET .../next === |  the Runtime API, beside this stream

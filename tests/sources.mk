@@ -167,7 +167,8 @@ test_agent_parse_LIBS := agent common
 test_agent_net_LIBS := agent common
 test_agent_service_LIBS := agent common
 # Kernel guests: images, tables and devices without KVM.
-UNIT_TESTS += test_kernel_boot test_kernel_devices test_kernel_cpu test_agent_link
+UNIT_TESTS += test_kernel_boot test_kernel_devices test_kernel_cpu test_agent_link test_net_option
+test_net_option_LIBS := vmm common
 test_agent_link_LIBS := vmm common
 test_agent_link_LDLIBS := -lhttp_parser
 test_kernel_boot_LIBS := vmm snapshot common

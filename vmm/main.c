@@ -119,6 +119,7 @@ static int command_restore(struct options *o, int argc, char **argv)
 	open_snapshot(&file, argc, argv);
 	if (snapshot_reader_params(file.reader)->guest_kind == GUEST_KIND_KERNEL) {
 		o->kernel.restore = &file;
+		o->kernel.wiring.restore = true;
 		return kernel_command(open_kvm(), &o->kernel);
 	}
 	o->console.restore = &file;

@@ -56,7 +56,10 @@ static const char usage_text[] =
 	"  --disk FILE[:KIND]  a virtio disk, repeatable. KIND: ro, overlay (what the guest "
 	"writes\n"
 	"                      stays in memory) or overlay=FILE (it goes to an empty FILE)\n"
-	"  --net TAP[,mac=M]   a virtio network card on a TAP device, repeatable\n"
+	"  --net TAP[,...]     a virtio network card on a TAP device, repeatable; behind a comma:\n"
+	"                      mac=M, random or (at a restore, the default) keep; of the first\n"
+	"                      card, for an agent in the guest, ip=ADDRESS/BITS and gw=ADDRESS\n"
+	"  --hostname NAME     what the agent in the guest is to call it\n"
 	"  --vsock PATH        a unix socket that leads to the guest's vsock (CONNECT PORT), and\n"
 	"                      PATH_PORT from it\n"
 	"  --serial WHERE      stdout, or none: where the guest's console goes (default stdout)\n"
@@ -123,29 +126,18 @@ static void add_invoke(struct options *o, const char *json)
 }
 
 static const struct option long_options[] = {
-	{"root", required_argument, NULL, 'r'},
-	{"task", required_argument, NULL, 't'},
-	{"runtime", required_argument, NULL, 'R'},
-	{"opt", required_argument, NULL, 'o'},
-	{"memory", required_argument, NULL, 'm'},
-	{"tmp", required_argument, NULL, 'T'},
-	{"env", required_argument, NULL, 'e'},
-	{"cpu-baseline", required_argument, NULL, 'b'},
-	{"capture", required_argument, NULL, 'c'},
-	{"invoke", required_argument, NULL, 'i'},
-	{"id", required_argument, NULL, 'I'},
-	{"ram-mib", required_argument, NULL, 'M'},
-	{"kernel", required_argument, NULL, 'k'},
-	{"initrd", required_argument, NULL, 'n'},
-	{"cmdline", required_argument, NULL, 'l'},
-	{"vcpus", required_argument, NULL, 'v'},
-	{"serial", required_argument, NULL, 's'},
-	{"timeout", required_argument, NULL, 'w'},
-	{"disk", required_argument, NULL, 'd'},
-	{"net", required_argument, NULL, 'N'},
-	{"vsock", required_argument, NULL, 'V'},
-	{"help", no_argument, NULL, 'h'},
-	{0},
+	{"root", required_argument, NULL, 'r'},	   {"task", required_argument, NULL, 't'},
+	{"runtime", required_argument, NULL, 'R'}, {"opt", required_argument, NULL, 'o'},
+	{"memory", required_argument, NULL, 'm'},  {"tmp", required_argument, NULL, 'T'},
+	{"env", required_argument, NULL, 'e'},	   {"cpu-baseline", required_argument, NULL, 'b'},
+	{"capture", required_argument, NULL, 'c'}, {"invoke", required_argument, NULL, 'i'},
+	{"id", required_argument, NULL, 'I'},	   {"ram-mib", required_argument, NULL, 'M'},
+	{"kernel", required_argument, NULL, 'k'},  {"initrd", required_argument, NULL, 'n'},
+	{"cmdline", required_argument, NULL, 'l'}, {"vcpus", required_argument, NULL, 'v'},
+	{"serial", required_argument, NULL, 's'},  {"timeout", required_argument, NULL, 'w'},
+	{"disk", required_argument, NULL, 'd'},	   {"net", required_argument, NULL, 'N'},
+	{"vsock", required_argument, NULL, 'V'},   {"hostname", required_argument, NULL, 'H'},
+	{"help", no_argument, NULL, 'h'},	   {0},
 };
 
 /** Those of kernel guests. Return: whether @c was one. */
@@ -173,6 +165,12 @@ static bool parse_kernel_option(struct kernel_options *k, int c)
 		return true;
 	case 'V':
 		k->wiring.vsock = optarg;
+		return true;
+	case 'H':
+		if (!*optarg || strlen(optarg) >= AGENT_HOSTNAME_MAX)
+			die("--hostname %s: give 1 to %d characters", optarg,
+			    (int)AGENT_HOSTNAME_MAX - 1);
+		k->wiring.hostname = optarg;
 		return true;
 	case 'v':
 		k->vcpus = (unsigned)parse_number("vcpus", optarg, KERNEL_VCPUS_MAX, "");

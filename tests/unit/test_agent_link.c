@@ -224,6 +224,65 @@ static void test_another_version(void **state)
 	assert_non_null(strstr(machine.end_text, "version 99"));
 }
 
+static const struct agent_identity somebody = {
+	.hostname = "clone-7",
+	.has_mac = true,
+	.mac = {2, 0, 0, 0, 0, 7},
+	.has_ip = true,
+	.ip = {10, 0, 0, 7},
+	.prefix = 24,
+	.gateway = {10, 0, 0, 1},
+};
+
+static void expect_somebody(const void *bytes)
+{
+	const struct agent_resumed *got = bytes;
+
+	assert_int_equal(got->h.type, AGENT_RESUMED);
+	assert_int_equal(got->h.bytes, sizeof(*got));
+	assert_int_equal(got->flags, AGENT_RESUMED_HOSTNAME | AGENT_RESUMED_MAC | AGENT_RESUMED_IP);
+	assert_string_equal(got->hostname, "clone-7");
+	assert_memory_equal(got->mac, somebody.mac, sizeof(got->mac));
+	assert_memory_equal(got->ip, somebody.ip, sizeof(got->ip));
+	assert_memory_equal(got->gateway, somebody.gateway, sizeof(got->gateway));
+	assert_int_equal(got->prefix, 24);
+	assert_true(got->wall_ns);
+}
+
+/* At a boot before the program starts, at a restore by itself. */
+static void test_identity(void **state)
+{
+	const struct agent_header *second =
+		(const void *)(conns[0].got + sizeof(struct agent_resumed));
+
+	(void)state;
+	link_.identity = somebody;
+	say_ready(0);
+	expect_somebody(conns[0].got);
+	assert_int_equal(second->type, AGENT_START);
+	conns[0].got_bytes = 0;
+	say_ready(AGENT_READY_RUNNING);
+	assert_int_equal(conns[0].got_bytes, 0);
+	assert_int_equal(agent_link_resume(&link_), 0);
+	assert_int_equal(conns[0].got_bytes, sizeof(struct agent_resumed));
+	expect_somebody(conns[0].got);
+}
+
+/* A clock that could not be set is a pity; a clone with another's address is not served. */
+static void test_identity_not_taken(void **state)
+{
+	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)},
+						.error = -ENODEV};
+
+	(void)state;
+	say(&done, sizeof(done));
+	assert_int_equal(machine.end, MACHINE_RUNS);
+	link_.identity = somebody;
+	say(&done, sizeof(done));
+	assert_int_equal(machine.end, MACHINE_BROKEN);
+	assert_non_null(strstr(machine.end_text, "no network card"));
+}
+
 static void test_state(void **state)
 {
 	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)}};
@@ -239,7 +298,7 @@ static void test_state(void **state)
 	r = (struct state_reader){.data = w.data, .left = w.used};
 	assert_int_equal(agent_link_load(&link_, &r), 0);
 	assert_int_equal(r.left, 0);
-	assert_int_equal(agent_link_resume(&link_, NULL), 0);
+	assert_int_equal(agent_link_resume(&link_), 0);
 	say((const uint8_t *)&done + 11, sizeof(done) - 11);
 	assert_true(link_.resumed);
 	/* A connection that is not the agent's, or none at all. */
@@ -311,6 +370,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_byte_by_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_breaches, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_version, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_identity_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_next_one_waits, setup, teardown),

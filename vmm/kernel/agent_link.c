@@ -57,6 +57,46 @@ static void send_start(struct agent_link *a)
 	send_message(a, bytes, used);
 }
 
+static void put_identity(const struct agent_identity *who, struct agent_resumed *ret)
+{
+	if (who->hostname) {
+		/* Checked where it was given; the rest of the field is zero already. */
+		memcpy(ret->hostname, who->hostname,
+		       MIN(strlen(who->hostname), sizeof(ret->hostname) - 1));
+		ret->flags |= AGENT_RESUMED_HOSTNAME;
+	}
+	if (who->has_mac) {
+		memcpy(ret->mac, who->mac, sizeof(ret->mac));
+		ret->flags |= AGENT_RESUMED_MAC;
+	}
+	if (who->has_ip) {
+		memcpy(ret->ip, who->ip, sizeof(ret->ip));
+		memcpy(ret->gateway, who->gateway, sizeof(ret->gateway));
+		ret->prefix = who->prefix;
+		ret->flags |= AGENT_RESUMED_IP;
+	}
+}
+
+static int send_resumed(struct agent_link *a)
+{
+	struct agent_resumed resumed = {.h = {AGENT_RESUMED, sizeof(resumed)},
+					.wall_ns = clock_real_ns()};
+
+	a->resumed = false;
+	if (getrandom(resumed.random, sizeof(resumed.random), 0) != sizeof(resumed.random)) {
+		log_error("agent: no random numbers for it: %s", strerror(errno));
+		return -EIO;
+	}
+	put_identity(&a->identity, &resumed);
+	send_message(a, &resumed, sizeof(resumed));
+	return 0;
+}
+
+bool agent_identity_empty(const struct agent_identity *who)
+{
+	return !who->hostname && !who->has_mac && !who->has_ip;
+}
+
 /* ---- what the agent says ---- */
 
 static void on_ready(struct agent_link *a, const struct agent_ready *ready)
@@ -69,8 +109,13 @@ static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 		return;
 	}
 	a->ready = true;
-	if (a->argv && !(ready->flags & AGENT_READY_RUNNING))
-		send_start(a);
+	if (!(ready->flags & AGENT_READY_RUNNING)) {
+		/* Before the program starts: the agent does one thing after the other. */
+		if (!agent_identity_empty(&a->identity))
+			send_resumed(a);
+		if (a->argv)
+			send_start(a);
+	}
 	machine_wake(a->machine);
 }
 
@@ -102,7 +147,13 @@ static void on_exited(struct agent_link *a, const struct agent_exited *e)
 
 static void on_resumed(struct agent_link *a, const struct agent_resumed_done *done)
 {
-	if (done->error)
+	if (done->error && !agent_identity_empty(&a->identity))
+		machine_finish(a->machine, MACHINE_BROKEN,
+			       "the guest could not take the name or the addresses that it was "
+			       "given: %s%s",
+			       strerror(-done->error),
+			       done->error == -ENODEV ? ": it has no network card eth0" : "");
+	else if (done->error)
 		log_warn("agent: not everything could be set after the restore: %s",
 			 strerror(-done->error));
 	a->resumed = true;
@@ -283,22 +334,10 @@ int agent_link_prepare(struct agent_link *a)
 	return 0;
 }
 
-int agent_link_resume(struct agent_link *a, const uint8_t *mac)
+int agent_link_resume(struct agent_link *a)
 {
-	struct agent_resumed resumed = {.h = {AGENT_RESUMED, sizeof(resumed)},
-					.wall_ns = clock_real_ns()};
-
 	a->resumed = false;
-	if (!a->ready)
-		return -ENOTCONN;
-	if (getrandom(resumed.random, sizeof(resumed.random), 0) != sizeof(resumed.random))
-		return -errno;
-	if (mac) {
-		memcpy(resumed.mac, mac, sizeof(resumed.mac));
-		resumed.flags = AGENT_RESUMED_MAC;
-	}
-	send_message(a, &resumed, sizeof(resumed));
-	return 0;
+	return a->ready ? send_resumed(a) : -ENOTCONN;
 }
 
 /* ---- life ---- */

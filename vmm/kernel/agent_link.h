@@ -22,8 +22,25 @@ struct virtio_device;
 struct vsock_conn;
 
 /**
+ * struct agent_identity - who a guest is to be from now on; all zero: who it is already.
+ * @hostname: or NULL
+ * @has_mac, @has_ip: of its first network card
+ * @gateway: all zero: none
+ */
+struct agent_identity {
+	const char *hostname;
+	bool has_mac, has_ip;
+	uint8_t mac[6];
+	uint8_t ip[4], prefix, gateway[4];
+};
+
+/** agent_identity_empty() - is there nothing that an agent had to be told? */
+bool agent_identity_empty(const struct agent_identity *who);
+
+/**
  * struct agent_link - fields are this module's, but for those that others may read.
  * @argv, @envp: what the agent is to start once it is ready; @argv may be NULL: nothing
+ * @identity: what it is told before it starts that, and at a restore; strings are the caller's
  * @ready: the agent is connected
  * @prepared, @resumed: the answer to agent_link_prepare(), agent_link_resume() has come
  */
@@ -32,6 +49,7 @@ struct agent_link {
 	struct virtio_device *vsock;
 	struct vsock_conn *conn;
 	char *const *argv, *const *envp;
+	struct agent_identity identity;
 	bool ready, prepared, resumed;
 	struct runtime_api *api;
 	struct runtime_wire wire;
@@ -52,9 +70,12 @@ void agent_link_free(struct agent_link *a);
 /** agent_link_prepare() - ask the agent to give back what it does not need; @prepared says when it
  * has. Return: 0, or -ENOTCONN: there is no agent. */
 int agent_link_prepare(struct agent_link *a);
-/** agent_link_resume() - tell the agent of a restored machine what has changed: the time, and @mac
- * (6 bytes, or NULL). @resumed says when it is done. Return: 0, or -ENOTCONN. */
-int agent_link_resume(struct agent_link *a, const uint8_t *mac);
+/**
+ * agent_link_resume() - tell the agent of a restored machine what has changed: the time, and
+ * @a->identity. @resumed says when it is done; an identity that it could not take ends the machine.
+ * Return: 0, or -ENOTCONN.
+ */
+int agent_link_resume(struct agent_link *a);
 
 int agent_link_save(struct agent_link *a, struct state_writer *w);
 int agent_link_load(struct agent_link *a, struct state_reader *r);

@@ -203,10 +203,16 @@ static int resume(struct machine *m)
 	bool there;
 
 	pthread_mutex_lock(&m->lock);
-	there = !agent_link_resume(&command.agent, NULL);
+	there = !agent_link_resume(&command.agent);
 	command.parked = runtime_api_parked(command.agent.api);
 	pthread_mutex_unlock(&m->lock);
-	return there ? run_until(m, until_resumed, "restore: the agent sets the clock") : 0;
+	if (there)
+		return run_until(m, until_resumed, "restore: the agent sets the clock");
+	if (agent_identity_empty(&command.agent.identity))
+		return 0;
+	log_error("restore: no agent runs in this guest: it cannot be given a name or addresses "
+		  "(--hostname, --net TAP,mac=...,ip=...)");
+	return -ENOTCONN;
 }
 
 /** Invoke once and run until the result is out and the guest waits again. */
@@ -283,6 +289,7 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 {
 	static struct machine m;
 	struct machine_config config;
+	struct agent_identity who;
 	struct virtio_device *vsock;
 	int ret;
 
@@ -299,9 +306,10 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 	if (machine_new(&m, kvm_fd, &config))
 		return 2;
 	command.options = options;
-	ret = wiring_add(&m, &options->wiring, &vsock);
+	ret = wiring_add(&m, &options->wiring, &vsock, &who);
 	if (!ret)
 		ret = agent_link_new(&command.agent, &m, vsock, &api_events, &m);
+	command.agent.identity = who;
 	command.agent.argv = options->argv;
 	command.agent.envp = options->envp;
 	if (!ret)

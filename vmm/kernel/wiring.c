@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "vmm/kernel/net_option.h"
 #include "vmm/kernel/virtio_balloon.h"
 #include "vmm/kernel/virtio_blk.h"
 #include "vmm/kernel/virtio_net.h"
@@ -145,40 +145,59 @@ static int open_tap(const char *name)
 	return steal_fd(&fd);
 }
 
-static int parse_net(const char *text, char name[IFNAMSIZ], uint8_t mac[6], bool *ret_has_mac)
+/** Which MAC the card has, and what of it an agent has to be told. @ret_mac: NULL: the device's own
+ * choice, or the snapshot's */
+static int choose_mac(struct net_option *net, bool restore, const uint8_t **ret_mac)
 {
-	const char *comma = strchrnul(text, ',');
-	size_t n = (size_t)(comma - text);
-	unsigned b[6];
-	char end;
+	bool is_new =
+		net->mac_kind == NET_MAC_GIVEN || (restore && net->mac_kind == NET_MAC_RANDOM);
 
-	*ret_has_mac = *comma;
-	if (n >= IFNAMSIZ || (*comma && sscanf(comma, ",mac=%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0],
-					       &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6)) {
-		log_error("--net %s: give TAP or TAP,mac=02:00:00:00:00:01", text);
+	if (net->mac_kind == NET_MAC_KEEP && !restore) {
+		log_error("--net %s: mac=keep: a guest that boots has none to keep", net->tap);
 		return -EINVAL;
 	}
-	memcpy(name, text, n);
-	name[n] = '\0';
-	for (int i = 0; *comma && i < 6; i++)
-		mac[i] = (uint8_t)b[i];
+	*ret_mac = is_new ? net->mac : NULL;
+	return is_new && net->mac_kind == NET_MAC_RANDOM ? net_option_random_mac(net->mac) : 0;
+}
+
+/** The agent knows of one card. */
+static int tell_agent(const struct net_option *net, bool first, bool mac_changes,
+		      struct agent_identity *who)
+{
+	if (!first && (net->has_ip || mac_changes)) {
+		log_error("--net %s: only the first card's addresses can be set in the guest",
+			  net->tap);
+		return -EINVAL;
+	}
+	if (mac_changes) {
+		who->has_mac = true;
+		memcpy(who->mac, net->mac, sizeof(who->mac));
+	}
+	if (net->has_ip) {
+		who->has_ip = true;
+		who->prefix = net->prefix;
+		memcpy(who->ip, net->ip, sizeof(who->ip));
+		memcpy(who->gateway, net->gateway, sizeof(who->gateway));
+	}
 	return 0;
 }
 
-static int add_net(struct machine *m, const char *text)
+static int add_net(struct machine *m, const struct wiring_options *wo, unsigned i,
+		   struct agent_identity *who)
 {
 	struct virtio_net_options o = {.tap_fd = -1};
 	struct virtio_wiring w;
 	struct virtio_device *d = NULL;
-	char name[IFNAMSIZ];
-	uint8_t mac[6];
-	bool has_mac;
-	int ret = parse_net(text, name, mac, &has_mac);
+	struct net_option net;
+	int ret = net_option_parse(wo->nets[i], &net);
 
+	if (!ret)
+		ret = choose_mac(&net, wo->restore, &o.mac);
+	if (!ret)
+		ret = tell_agent(&net, i == 0, wo->restore && o.mac, who);
 	if (!ret) {
-		o.name = name;
-		o.mac = has_mac ? mac : NULL;
-		o.tap_fd = open_tap(name);
+		o.name = net.tap;
+		o.tap_fd = open_tap(net.tap);
 		ret = o.tap_fd < 0 ? o.tap_fd : 0;
 	}
 	if (ret)
@@ -188,13 +207,15 @@ static int add_net(struct machine *m, const char *text)
 		close(o.tap_fd);
 	if (!ret)
 		ret = virtio_net_new(&w, &o, &d);
-	return add(m, ret, d, name);
+	return add(m, ret, d, net.tap);
 }
 
-int wiring_add(struct machine *m, const struct wiring_options *o, struct virtio_device **ret_vsock)
+int wiring_add(struct machine *m, const struct wiring_options *o, struct virtio_device **ret_vsock,
+	       struct agent_identity *ret_who)
 {
 	int ret = add_plain(m, "virtio-rng", virtio_rng_new);
 
+	*ret_who = (struct agent_identity){.hostname = o->hostname};
 	if (!ret)
 		ret = add_plain(m, "virtio-balloon", virtio_balloon_new);
 	if (!ret)
@@ -202,6 +223,6 @@ int wiring_add(struct machine *m, const struct wiring_options *o, struct virtio_
 	for (unsigned i = 0; !ret && i < o->disk_count; i++)
 		ret = add_disk(m, o->disks[i], i);
 	for (unsigned i = 0; !ret && i < o->net_count; i++)
-		ret = add_net(m, o->nets[i]);
+		ret = add_net(m, o, i, ret_who);
 	return ret;
 }
