@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * snapd_proto.h - what snapd and a vmm say to each other
+ * snapd_proto.h - what snapd and a vmm say to each other, about a guest of either kind
  *
  * One AF_UNIX SOCK_SEQPACKET socket per vmm, descriptor VMM_CONTROL_FD. Every message is one
  * struct proto_header, then its fixed body, then (where the body says so) bytes. Descriptors come
@@ -8,14 +8,14 @@
  * sealed memfd instead of bytes.
  *
  *   snapd                                        vmm
- *     |            (spawned, jailed)              |  creates VM, vCPU, slots, userfaultfd
+ *     |            (spawned, jailed)              |  creates VM, vCPUs, slots, userfaultfd
  *     | <------------------------------ HELLO fd  |  shell is ready
  *     |                                           |
- *     |  BOOT fds ------------------------------> |  cold boot: exec the runtime
+ *     |  BOOT fds ------------------------------> |  cold boot, until the runtime waits
  *     | <------------------------------- LOG ...  |  (any time: guest's stdout and stderr)
  *     | <---------------------------------- READY |  parked at its first /next or /restore/next
- *     |  CAPTURE fd ----------------------------> |  parked tasks and memory go into the file
- *     | <------------------------------- CAPTURED |  and the guest can go on
+ *     |  CAPTURE fd ----------------------------> |  machine and memory go into the file, and
+ *     | <------------------------------- CAPTURED |  the guest can go on
  *     |                                           |
  *     |  RESTORE fds ---------------------------> |  (instead of BOOT) maps the template, loads
  *     |  INVOKE --------------------------------> |  may follow RESTORE or BOOT at once
@@ -37,7 +37,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION	  4u
+#define PROTO_VERSION	  5u
 #define VMM_CONTROL_FD	  3
 #define PROTO_MESSAGE_MAX (128u << 10)
 #define PROTO_INLINE_MAX  (64u << 10)
@@ -80,9 +80,11 @@ struct proto_hello {
 	uint64_t ram_bytes;
 	uint64_t cpu_features[8]; /**< what there is on this host, for the restore check */
 	uint64_t state_version;	  /**< of what this vmm saves: it restores no other */
+	uint32_t guest_kind;	  /**< enum guest_kind: what it can become */
+	uint32_t vcpus;
 };
 
-/** Directories that a guest sees, besides its root: one descriptor each. */
+/** Directories that a process guest sees: one descriptor each (O_PATH). */
 enum proto_dir {
 	PROTO_DIR_ROOT,	   /**< / : the runtime's root file system */
 	PROTO_DIR_TASK,	   /**< /var/task : the function's code */
@@ -91,20 +93,31 @@ enum proto_dir {
 	PROTO_DIR_COUNT
 };
 
+/** Disks of a kernel guest, in the order in which it finds them: one descriptor each, of an image
+ * that is opened for reading only. */
+enum proto_disk {
+	PROTO_DISK_ROOT, /**< /dev/vda, / : the runtime's root file system, bootstraps included */
+	PROTO_DISK_TASK, /**< /dev/vdb, /var/task : the function's code */
+	PROTO_DISK_OPT,	 /**< /dev/vdc, /opt : its layers, merged; empty without any */
+	PROTO_DISK_COUNT
+};
+
 /**
- * BOOT, snapd to vmm. Descriptors: [0..PROTO_DIR_COUNT) directories (O_PATH).
+ * BOOT, snapd to vmm. Descriptors of a process guest: [0..PROTO_DIR_COUNT) directories; of a kernel
+ * guest: [0..PROTO_DISK_COUNT) disks, then the kernel, then the initramfs.
  * After the body: argv strings, then envp strings, each NUL-terminated.
  */
 struct proto_boot {
 	struct proto_header h;
-	uint64_t memory_bytes; /**< the function's limit, without /tmp */
-	uint64_t tmp_bytes;    /**< the limit of /tmp */
+	uint64_t memory_bytes; /**< the function's limit, without /tmp; a kernel guest has the RAM
+				    of its shell, and takes /tmp from that */
+	uint64_t tmp_bytes;    /**< the limit of /tmp of a process guest */
 	uint32_t argc;
 	uint32_t envc;
 };
 
 /**
- * RESTORE, snapd to vmm. Descriptors: [0..PROTO_DIR_COUNT) directories, then template memfd, then
+ * RESTORE, snapd to vmm. Descriptors: the directories or disks of a BOOT, then template memfd, then
  * state memfd (sealed): the STATE section at 0, then @populate_count struct proto_populate.
  */
 struct proto_restore {
@@ -132,8 +145,8 @@ struct proto_ready {
 	uint32_t reserved;
 };
 
-/** CAPTURE, snapd to vmm. Descriptor: [0] empty file to write the snapshot into. Bytes: metadata
- * JSON to store. */
+/** CAPTURE, snapd to vmm. Descriptors: [0] empty file to write the snapshot into, [1]
+ * /proc/PID/pagemap of the vmm. Bytes: metadata JSON to store. */
 struct proto_capture {
 	struct proto_header h;
 };
@@ -195,7 +208,8 @@ struct proto_result {
 	uint64_t run_ns;     /**< from INVOKE's arrival (or the restore's end) to the response */
 	uint64_t restore_ns; /**< RESTORE's arrival to the first guest instruction; 0 if none
 				pending */
-	uint64_t resident_pages; /**< guest pages in use: Max Memory Used */
+	uint64_t resident_pages; /**< guest pages in use: Max Memory Used; 0: the vmm does not know
+				      (a kernel guest's), snapd looks at the process */
 	uint64_t exits;		 /**< KVM exits since the last result */
 };
 
@@ -227,7 +241,10 @@ enum proto_failure {
 	PROTO_FAILED_INIT = 4,	  /**< the runtime reported an init error; text is its JSON */
 	PROTO_FAILED_RESTORE = 5, /**< the runtime reported a restore error; text is its JSON */
 	PROTO_FAILED_VMM = 6,	  /**< the vmm could not go on: KVM, protocol, bad state */
+	PROTO_FAILED_KERNEL = 7,  /**< the guest's kernel panicked, crashed, reset or turned the
+				       machine off; text says how */
 };
+
 
 /** FAILED, vmm to snapd, its last message. Bytes: a report for people (or Lambda error JSON). */
 struct proto_failed {

@@ -38,6 +38,7 @@
 #include "common/cleanup.h"
 #include "common/sandbox.h"
 #include "common/util.h"
+#include "include/guest_abi.h"
 #include "snapd/function.h"
 
 #define RECORD_MAGIC "QTHANDOV"
@@ -292,7 +293,8 @@ bool handover_instance_ok(const struct handover_instance *e)
 	if (e->state == HANDOVER_NONE || e->state >= HANDOVER_STATE_COUNT || e->pid <= 1 ||
 	    !id_ok(e->id, sizeof(e->id)) || !text_ok(e->function, sizeof(e->function)) ||
 	    !text_ok(e->request_id, sizeof(e->request_id)) || e->ram_base % PAGE_BYTES ||
-	    e->flags & ~(uint32_t)HANDOVER_SINGLE_USE || e->reserved0 ||
+	    e->flags & ~(uint32_t)HANDOVER_SINGLE_USE ||
+	    (e->guest_kind != GUEST_KIND_PROCESS && e->guest_kind != GUEST_KIND_KERNEL) ||
 	    !mem_is_zero(e->reserved, sizeof(e->reserved)))
 		return false;
 	return !has_guest || function_name_ok(e->function);

@@ -38,7 +38,7 @@ struct handover_instance {
 	uint32_t call_serial; /**< of its last INVOKE */
 	char request_id[64];  /**< "": no request is in flight */
 	uint32_t flags;
-	uint32_t reserved0;
+	uint32_t guest_kind;	/**< enum guest_kind */
 	uint64_t state_version; /**< as in HELLO; 0: not known */
 	uint32_t reserved[8];
 };

@@ -343,6 +343,7 @@ void session_describe(const struct instance *inst, struct handover_instance *ret
 		.state = handover_states[inst->state],
 		.proto_version = PROTO_VERSION,
 		.pid = inst->child.pid,
+		.guest_kind = inst->kind,
 		.ram_mib = inst->ram_mib,
 		.ram_base = inst->ram_base,
 		.spawned_ns = inst->spawned_ns,
@@ -395,6 +396,7 @@ struct instance *session_revive(const struct session_revival *from)
 	inst->child.pid = e->pid;
 	inst->child.pidfd = from->pidfd;
 	inst->child.adopted = true;
+	inst->kind = (enum guest_kind)e->guest_kind;
 	inst->ram_mib = e->ram_mib;
 	inst->ram_base = e->ram_base;
 	inst->control = from->control;

@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 
 #include "common/sandbox.h"
+#include "include/guest_abi.h"
 #include "include/snapd_proto.h"
 #include "snapd/function.h"
 #include "snapd/handover_record.h"
@@ -100,6 +101,7 @@ struct session_call {
  * struct instance - one vmm process and what it is to us.
  * @slot: its number everywhere: page_in client, tag of its events
  * @generation: of its slot; events of an earlier one are dropped
+ * @kind: of the guest that it is or can become
  * @ram_mib: size class of its RAM
  * @owner, @events: who has it; both NULL in the pool
  * @function, @version: what it runs; holds a reference to the function
@@ -116,6 +118,7 @@ struct instance {
 	uint32_t slot;
 	uint32_t generation;
 	char id[SANDBOX_ID_MAX + 1];
+	enum guest_kind kind;
 	uint32_t ram_mib;
 	int ram_class;
 	int control;

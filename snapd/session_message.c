@@ -72,7 +72,7 @@ static void on_hello(struct instance *inst, struct message *m)
 	const struct proto_hello *h = &m->u.hello;
 
 	if (m->n != sizeof(*h) || m->fd_count != 1 || h->version != PROTO_VERSION ||
-	    inst->state != INSTANCE_SPAWNING || h->ram_base % PAGE_BYTES) {
+	    h->guest_kind != (uint32_t)inst->kind || inst->state != INSTANCE_SPAWNING || h->ram_base % PAGE_BYTES) {
 		session_breach(inst,
 			       "HELLO is not what this snapd expects (is vmm of the same build?)");
 		return;
@@ -217,7 +217,7 @@ static void on_failed(struct instance *inst, const struct message *m)
 	char text[1024]; /* a template's name and a report */
 
 	if (m->n < sizeof(m->u.failed) || m->u.failed.reason < PROTO_FAILED_EXIT ||
-	    m->u.failed.reason > PROTO_FAILED_VMM) {
+	    m->u.failed.reason > PROTO_FAILED_KERNEL) {
 		session_breach(inst, "FAILED does not fit");
 		return;
 	}
@@ -479,12 +479,29 @@ int session_invoke(struct instance *inst, const struct session_call *call)
 	return send_invoke(inst, call);
 }
 
+/** What the jail does not show a vmm of itself. Return: descriptor or -errno. */
+static int open_pagemap(const struct instance *inst)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)inst->child.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int session_capture(struct instance *inst, int fd, const char *metadata)
 {
 	struct proto_capture body = {0};
 	struct iovec iov[] = {iov_of(&body, sizeof(body)), iov_of(metadata, strlen(metadata))};
-	int ret = send_message(inst, &body.h, PROTO_CAPTURE, iov, 2, &fd, 1);
+	CLEANUP_FD int pagemap_fd = open_pagemap(inst);
+	const int fds[] = {fd, pagemap_fd};
+	int ret = pagemap_fd;
 
+	if (ret < 0)
+		session_end(inst);
+	else
+		ret = send_message(inst, &body.h, PROTO_CAPTURE, iov, 2, fds, 2);
 	if (ret)
 		return ret;
 	session_enter(inst, INSTANCE_CAPTURING);
@@ -496,13 +513,10 @@ int session_trace(struct instance *inst)
 {
 	struct proto_trace_working_set body = {0};
 	struct iovec iov = iov_of(&body, sizeof(body));
-	CLEANUP_FD int fd = -1;
-	char path[64];
+	CLEANUP_FD int fd = open_pagemap(inst);
 
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)inst->child.pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	session_enter(inst, INSTANCE_TRACING);
 	session_set_deadline(inst, clock_mono_ns() + SECONDS(TRACE_TIMEOUT_S));
 	return send_message(inst, &body.h, PROTO_TRACE_WORKING_SET, &iov, 1, &fd, 1);

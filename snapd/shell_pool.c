@@ -194,6 +194,7 @@ static bool make_shell(int class)
 
 	if (!inst)
 		return false;
+	inst->kind = GUEST_KIND_PROCESS;
 	inst->ram_class = class;
 	inst->ram_mib = class_mib[class];
 	pool.spawning[class]++;

@@ -6,12 +6,13 @@
 struct vm;
 
 /**
- * control_serve() - a shell's life: say HELLO, become a guest by BOOT or RESTORE, serve until the
- * guest or snapd ends it.
+ * control_serve_process() - the life of a shell for process guests: say HELLO, become a guest by
+ * BOOT or RESTORE, serve until the guest or snapd ends it. Once in a process's life. For kernel
+ * guests there is kernel_shell_serve() (vmm/kernel/shell.h).
  * @sock: the control socket
  * @uffd: a userfaultfd with its API handshake done; snapd gets it with HELLO
  * Return: the process's exit status.
  */
-int control_serve(struct vm *vm, int sock, int uffd);
+int control_serve_process(struct vm *vm, int sock, int uffd);
 
 #endif

@@ -212,7 +212,7 @@ static int command_shell(const struct options *o)
 	if (sandbox_seccomp_load(SANDBOX_FD_SECCOMP))
 		return 2;
 	close(SANDBOX_FD_SECCOMP);
-	return control_serve(&vm, VMM_CONTROL_FD, uffd);
+	return control_serve_process(&vm, VMM_CONTROL_FD, uffd);
 }
 
 int main(int argc, char **argv)

@@ -27,7 +27,7 @@ static struct {
 	pid_t vmm;
 } peer;
 
-/** control_serve() serves once in the life of a process: so each test has a process of its own. */
+/** control_serve_process() serves once in the life of a process: so each test has a process of its own. */
 static int setup(void **state)
 {
 	int socks[2];
@@ -42,7 +42,7 @@ static int setup(void **state)
 		close(socks[0]);
 		if (guest_mem_init(&vm.mem, MIB(1)))
 			_exit(99);
-		_exit(control_serve(&vm, socks[1], -1));
+		_exit(control_serve_process(&vm, socks[1], -1));
 	}
 	close(socks[1]);
 	peer.sock = socks[0];

@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/util.h"
+#include "include/guest_abi.h"
 #include "include/snapd_proto.h"
 #include "snapd/handover_record.h"
 
@@ -42,6 +43,7 @@ static struct handover_instance instance(uint32_t n)
 		.state = HANDOVER_IDLE,
 		.proto_version = PROTO_VERSION,
 		.pid = (int32_t)(1000 + n),
+		.guest_kind = GUEST_KIND_PROCESS,
 		.ram_mib = 1024,
 		.ram_base = 0x7f0000000000 + n * PAGE_BYTES,
 		.deadline_ns = n,
@@ -310,7 +312,8 @@ static void test_hostile_entries_are_not_there(void **state)
 	REFUSED(e.ram_base++);
 	REFUSED(e.flags = 2);
 	REFUSED(e.reserved[7] = 1);
-	REFUSED(e.reserved0 = 1);
+	REFUSED(e.guest_kind = 0);
+	REFUSED(e.guest_kind = 3);
 #undef REFUSED
 	handover_record_set_instance(r, 0, &good);
 	assert_true(handover_record_instance(r, 0, &got));

@@ -107,6 +107,7 @@ static struct instance *spawn(int *ret_vmm)
 		pause();
 		_exit(0);
 	}
+	inst->kind = GUEST_KIND_PROCESS;
 	inst->job.child.pid = pid;
 	inst->job.child.pidfd = pidfd_open(pid, 0);
 	session_spawned(inst, pair[0]);
@@ -134,6 +135,7 @@ static void say_hello(int vmm)
 		.version = PROTO_VERSION,
 		.ram_base = 1 << 20,
 		.ram_bytes = 1 << 30,
+		.guest_kind = GUEST_KIND_PROCESS,
 	};
 
 	say(vmm, &hello, sizeof(hello), 1);
