@@ -26,7 +26,7 @@ struct sock {
 	size_t got_bytes;
 	unsigned sends;
 	uint16_t port;
-	bool full, closed;
+	bool full, ended, closed;
 };
 
 static struct sock socks[3] = {{.id = 1}, {.id = 2}, {.id = 3}};
@@ -56,6 +56,11 @@ void service_close(struct proc *p, struct sock *conn)
 {
 	(void)p;
 	conn->closed = true;
+}
+
+bool service_ended(const struct sock *conn)
+{
+	return conn->ended;
 }
 
 uint16_t service_port(const struct sock *conn)
@@ -147,7 +152,7 @@ static int setup(void **state)
 		socks[i].got_bytes = 0;
 		socks[i].sends = 0;
 		socks[i].port = RUNTIME_API_PORT;
-		socks[i].full = socks[i].closed = false;
+		socks[i].full = socks[i].ended = socks[i].closed = false;
 		socks[i].got[0] = '\0';
 	}
 	return runtime_sock_new(&proc, &events);
@@ -300,6 +305,27 @@ static void test_headers_cannot_be_smuggled(void **state)
 {
 	(void)state;
 	assert_int_equal(invoke("a\r\nX: y", "{}"), -EINVAL);
+}
+
+/** As `curl` never does, but netcat and shell scripts do: the request, then the end of writing. */
+static void test_answer_after_the_end_of_writing(void **state)
+{
+	struct sock *s = &socks[0];
+
+	(void)state;
+	connect_guest(s);
+	guest_sends(s, NEXT);
+	s->ended = true;
+	service->ended(&proc, s);
+	assert_false(s->closed);
+	assert_int_equal(invoke("one", "{}"), 0);
+	assert_non_null(strstr(s->got, "Lambda-Runtime-Aws-Request-Id: one\r\n"));
+	assert_true(s->closed);
+	/* One that asked for nothing is over at once. */
+	connect_guest(&socks[1]);
+	socks[1].ended = true;
+	service->ended(&proc, &socks[1]);
+	assert_true(socks[1].closed);
 }
 
 static void test_error_and_init_error(void **state)
@@ -654,6 +680,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_headers_cannot_be_smuggled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answer_after_the_end_of_writing, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_error_and_init_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_response_over_six_mib, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_save_and_load_while_parked, setup, teardown),

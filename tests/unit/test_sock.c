@@ -19,7 +19,7 @@ static struct task *me;
 
 static struct sock *service_conn;
 static size_t service_bytes;
-static int service_closed, service_refuses;
+static int service_was_ended, service_closed, service_refuses;
 
 static int on_accept(struct proc *p, struct sock *conn)
 {
@@ -41,6 +41,13 @@ static void on_data(struct proc *p, struct sock *conn, const void *data, size_t 
 		assert_int_equal(service_send(p, conn, data, n), 0);
 }
 
+static void on_ended(struct proc *p, struct sock *conn)
+{
+	(void)p;
+	assert_true(service_ended(conn));
+	service_was_ended++;
+}
+
 static void on_closed(struct proc *p, struct sock *conn)
 {
 	(void)p;
@@ -48,7 +55,7 @@ static void on_closed(struct proc *p, struct sock *conn)
 	service_closed++;
 }
 
-static const struct sock_service service = {PORT, on_accept, on_data, on_closed};
+static const struct sock_service service = {PORT, on_accept, on_data, on_ended, on_closed};
 
 static int register_service(struct proc *p)
 {
@@ -63,7 +70,7 @@ static int setup(void **state)
 	me = TASK(the_guest, EXIT(0));
 	service_conn = NULL;
 	service_bytes = 0;
-	service_closed = service_refuses = 0;
+	service_was_ended = service_closed = service_refuses = 0;
 	assert_int_equal(register_service(&the_guest->p), 0);
 	return ret;
 }
@@ -253,12 +260,25 @@ static void test_service(void **state)
 	assert_int_equal(DO_CALL(close, (uint64_t)fd), 0);
 	assert_int_equal(service_closed, 1);
 	assert_int_equal(g->p.net->count, 0);
+	/* What shuts down writing can still read, until it closes. */
+	fd = service_client();
+	assert_false(service_ended(service_conn));
+	assert_int_equal(DO_CALL(shutdown, (uint64_t)fd, SHUT_WR), 0);
+	assert_int_equal(service_was_ended, 1);
+	assert_int_equal(service_closed, 1);
+	assert_int_equal(send_text(fd, "x"), -EPIPE);
+	assert_int_equal(service_send(&g->p, service_conn, "late", 4), 0);
+	expect_text(fd, "late");
+	assert_int_equal(DO_CALL(close, (uint64_t)fd), 0);
+	assert_int_equal(service_was_ended, 1);
+	assert_int_equal(service_closed, 2);
+	assert_int_equal(g->p.net->count, 0);
 	/* It closes in the middle of a send. */
 	fd = service_client();
 	assert_int_equal(send_text(fd, "quit"), 4);
 	assert_int_equal(DO_CALL(recvfrom, (uint64_t)fd, BUF, 1, 0, 0, 0), 0);
 	assert_int_equal(send_text(fd, "x"), -EPIPE);
-	assert_int_equal(service_closed, 1);
+	assert_int_equal(service_closed, 2);
 	service_refuses = 1;
 	put_inet("127.0.0.1", PORT);
 	assert_int_equal(DO_CALL(connect, (uint64_t)stream(), ADDR, 16), -ECONNREFUSED);

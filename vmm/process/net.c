@@ -152,6 +152,11 @@ void service_close(struct proc *p, struct sock *conn)
 	sock_free(p, conn);
 }
 
+bool service_ended(const struct sock *conn)
+{
+	return !conn->peer || conn->peer->write_shut;
+}
+
 uint16_t service_port(const struct sock *conn)
 {
 	return conn->service ? conn->service->port : 0;

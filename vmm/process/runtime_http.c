@@ -280,7 +280,7 @@ bool runtime_conn_ended(const struct runtime_conn *conn)
 {
 	const struct runtime_wire *wire = runtime_api_wire(conn->api);
 
-	return wire->ended && wire->ended(conn->stream);
+	return wire->ended(conn->stream);
 }
 
 void runtime_conn_end(struct runtime_api *api, struct runtime_conn *conn)

@@ -30,7 +30,7 @@ struct runtime_request {
  * @close: end a stream; nothing is called for it afterwards
  * @set_priv, @priv: a pointer that a stream keeps for us, NULL at first
  * @id, @by_id: names of streams in a saved state; @by_id finds only those to the API, else NULL
- * @ended: does the guest send no more, but still receive? NULL: its streams end as a whole
+ * @ended: does the guest send no more, though it may still receive?
  */
 struct runtime_wire {
 	void *arg;

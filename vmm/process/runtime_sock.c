@@ -17,6 +17,11 @@ static void on_data(struct proc *p, struct sock *sock, const void *data, size_t 
 	runtime_http_data(p->api, sock, data, n);
 }
 
+static void on_ended(struct proc *p, struct sock *sock)
+{
+	runtime_http_ended(p->api, sock);
+}
+
 static void on_closed(struct proc *p, struct sock *sock)
 {
 	runtime_http_closed(p->api, sock);
@@ -26,6 +31,7 @@ static const struct sock_service service = {
 	.port = RUNTIME_API_PORT,
 	.accept = on_accept,
 	.data = on_data,
+	.ended = on_ended,
 	.closed = on_closed,
 };
 
@@ -63,6 +69,11 @@ static void *stream_by_id(void *arg, uint32_t id)
 	return sock && service_port(sock) == RUNTIME_API_PORT ? sock : NULL;
 }
 
+static bool stream_ended(const void *stream)
+{
+	return service_ended(stream);
+}
+
 /* One guest per process. */
 static struct runtime_wire wire = {
 	.send = send_stream,
@@ -71,6 +82,7 @@ static struct runtime_wire wire = {
 	.priv = get_priv,
 	.id = stream_id,
 	.by_id = stream_by_id,
+	.ended = stream_ended,
 };
 
 int runtime_sock_new(struct proc *p, const struct runtime_api_events *events)

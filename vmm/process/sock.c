@@ -527,16 +527,6 @@ int sock_connect(struct proc *p, struct sock *s, const struct sock_addr *to)
 	return 0;
 }
 
-/** The other end learns that nothing more comes from @s. */
-static void tell_service_closed(struct proc *p, struct sock *s)
-{
-	struct sock *conn = s->peer;
-
-	conn->service->closed(p, conn);
-	if (s->peer == conn)
-		service_close(p, conn);
-}
-
 int sock_shutdown(struct proc *p, struct sock *s, int how)
 {
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
@@ -553,7 +543,7 @@ int sock_shutdown(struct proc *p, struct sock *s, int how)
 	if (how != SHUT_RD && !s->write_shut) {
 		s->write_shut = true;
 		if (s->peer && s->peer->service) {
-			tell_service_closed(p, s);
+			s->peer->service->ended(p, s->peer);
 		} else if (s->peer && sock_has_ends(s)) {
 			s->peer->peer_done = true;
 			sock_wake(p, s->peer);
@@ -570,7 +560,9 @@ static void leave_peer(struct proc *p, struct sock *s)
 	struct sock *peer = s->peer;
 
 	if (peer->service) {
-		tell_service_closed(p, s);
+		peer->service->closed(p, peer);
+		if (s->peer == peer)
+			service_close(p, peer);
 		return;
 	}
 	peer->peer = NULL;

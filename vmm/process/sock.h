@@ -27,13 +27,15 @@ int net_load(struct proc *p, struct state_reader *r);
  * struct sock_service - the vmm's end of connections to one loopback port.
  * @accept: a guest socket connected; set the connection's private pointer by service_set_priv()
  * @data: bytes that the guest sent; consume all of them
- * @closed: the guest closed its end or shut down writing; the connection ends after the call
+ * @ended: the guest shut down writing, and may still read: service_ended() is true from here on
+ * @closed: the guest closed its end; the connection ends after the call
  * Callbacks run inside the guest's system call and may call service_send().
  */
 struct sock_service {
 	uint16_t port;
 	int (*accept)(struct proc *p, struct sock *conn);
 	void (*data)(struct proc *p, struct sock *conn, const void *data, size_t n);
+	void (*ended)(struct proc *p, struct sock *conn);
 	void (*closed)(struct proc *p, struct sock *conn);
 };
 
@@ -45,6 +47,8 @@ int sock_service_register(struct proc *p, const struct sock_service *service);
  */
 int service_send(struct proc *p, struct sock *conn, const void *data, size_t n);
 void service_close(struct proc *p, struct sock *conn);
+/** service_ended() - has the guest sent all that it ever will? */
+bool service_ended(const struct sock *conn);
 /** service_port() - of the service whose end @conn is; 0: it is a socket of the guest. */
 uint16_t service_port(const struct sock *conn);
 void service_set_priv(struct sock *conn, void *priv);
