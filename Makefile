@@ -135,7 +135,7 @@ build/kernel/hello-python.erofs: $(wildcard examples/hello-python/*)
 	$(Q)scripts/build-rootfs --dir examples/hello-python $@
 
 bench-kernel: guest-images ## kernel guests beside other systems' on hardware KVM, into build/bench/kernel.json (BENCH_ARGS=...)
-	$(Q)HOST=$(HOST) scripts/with-kvm --memory 6144 --timeout 3600 -- sh -c \
+	$(Q)HOST=$(HOST) scripts/with-kvm --cpus 1 --memory 6144 --timeout 3600 -- sh -c \
 		'exec $(BUILD)/bin/bench kernel $${HWKVM_OUT:+--out $$HWKVM_OUT/kernel.json} $(BENCH_ARGS)'
 
 soak: ## 10,000 invocations over 50 functions while instances come, go and are killed: none lost, none twice, none left

@@ -4,8 +4,10 @@
  *
  * All of them run the same kernel, initramfs, root file system and function with the same memory,
  * and every guest is prepared for its capture in the same way. Times are as this process sees them,
- * which is the vmm's place: a cold boot ends with the agent's READY, a restore with the handler's
- * response, and the agent's work after a restore (clock, entropy) is a part of it.
+ * from the start of the process that runs the machine: a cold boot ends with the agent's READY, a
+ * restore with the handler's response, and the agent's work after a restore (clock, entropy) is a
+ * part of it. The other end of the agent and of the Runtime API is this process, and for Quickthaw
+ * the vmm, whose own they are.
  */
 #include "bench/kernel_case.h"
 
@@ -13,6 +15,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,7 +29,9 @@
 enum { CLONES_MAX = 16, RESTORE_WARM_UP = 1, LOG_BYTES_MAX = 1 << 20, LOG_TAIL = 1000 };
 
 static const struct kernel_system *const systems[] = {
+	&kernel_system_quickthaw,
 	&kernel_system_qemu,
+	&kernel_system_firecracker,
 };
 
 static const char event[] = "{\"name\": \"Quickthaw\"}";
@@ -88,14 +93,10 @@ static int boot_once(const struct run *r, struct kernel_guest *g, double *ret_re
 	int err = r->system->boot(g, &r->images);
 
 	if (!err)
-		err = kernel_guest_await_ready(g);
+		err = r->system->await_ready(g);
 	*ret_ready_ms = ms_since(begin_ns);
 	if (!err)
-		err = kernel_guest_start(g);
-	if (!err)
-		err = r->system->connect_api(g);
-	if (!err)
-		err = kernel_guest_await_next(g);
+		err = r->system->await_next(g);
 	*ret_next_ms = ms_since(begin_ns);
 	return err;
 }
@@ -120,11 +121,8 @@ static int measure_boots(const struct run *r)
 		samples_add(&ready, ready_ms);
 		samples_add(&next, next_ms);
 		/* The last one is what is restored. */
-		if (!err && i + 1 == r->b->boots) {
-			err = kernel_guest_prepare(&g);
-			if (!err)
-				err = r->system->capture(&g, r->dir, &bytes);
-		}
+		if (!err && i + 1 == r->b->boots)
+			err = r->system->capture(&g, r->dir, &bytes);
 		if (err)
 			show_last_words(&g);
 		kernel_guest_free(&g);
@@ -145,11 +143,7 @@ static int restore_once(const struct run *r, struct kernel_guest *g, double *ret
 	int err = kernel_guest_init(g, r->b->build_dir);
 
 	if (!err)
-		err = r->system->restore(g, &r->images, r->dir);
-	if (!err)
-		err = kernel_guest_resume(g);
-	if (!err)
-		err = kernel_guest_invoke(g, event);
+		err = r->system->restore(g, &r->images, r->dir, event);
 	*ret_ms = ms_since(begin_ns);
 	return err;
 }
@@ -172,9 +166,14 @@ static int measure_restores(const struct run *r)
 		if (i >= RESTORE_WARM_UP)
 			samples_add(&total, ms);
 	}
-	if (!err)
-		report(r, "restore", "kernel_restore_to_response", "ms", &total);
-	return err;
+	if (err)
+		return err;
+	report(r, "restore", "kernel_restore_to_response", "ms", &total);
+	report_value(r, "ratio", "kernel_restore_to_own_boot", "ratio",
+		     samples_percentile(&total, 50) / results_p50(&r->b->results,
+								  "kernel_boot_to_agent",
+								  r->system->name, workload));
+	return 0;
 }
 
 /** All of them alive at once; what each owns alone after one invocation. */
@@ -201,42 +200,56 @@ static int measure_clones(const struct run *r)
 	return err;
 }
 
-static int find_images(const struct bench *b, struct kernel_images *ret, unsigned memory_mib)
+/** @ret: absolute, since a system may run elsewhere */
+static int find_image(const char *dir, const char *name, char ret[256])
 {
-	const struct {
-		const char *name;
-		char *path;
-	} files[] = {
-		{"vmlinuz", ret->kernel},
-		{"initramfs", ret->initramfs},
-		{"python.erofs", ret->root},
-		{"hello-python.erofs", ret->task},
-	};
+	if ((size_t)snprintf(ret, 256, "%s/kernel/%s", dir, name) < 256 && !access(ret, R_OK))
+		return 0;
+	fprintf(stderr, "bench: %s: %s (make guest-images)\n", ret, strerror(errno));
+	return -ENOENT;
+}
 
-	ret->memory_mib = memory_mib;
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(files[i].path, sizeof(ret->kernel), "%s/kernel/%s", b->build_dir,
-			 files[i].name);
-		if (access(files[i].path, R_OK)) {
-			fprintf(stderr, "bench: %s: %s (make guest-images)\n", files[i].path,
-				strerror(errno));
-			return -errno;
-		}
-	}
-	return 0;
+static int find_images(const struct bench *b, struct kernel_images *ret)
+{
+	CLEANUP_FREE char *dir = realpath(b->build_dir, NULL);
+	int err = dir ? 0 : -errno;
+
+	snprintf(ret->bin_dir, sizeof(ret->bin_dir), "%s", b->bin_dir);
+	if (!err && (size_t)snprintf(ret->vmlinux, sizeof(ret->vmlinux), "%s/kernel/vmlinux",
+				     dir) >= sizeof(ret->vmlinux))
+		err = -ENAMETOOLONG;
+	if (!err && access(ret->vmlinux, R_OK))
+		ret->vmlinux[0] = 0;
+	if (!err)
+		err = find_image(dir, "vmlinuz", ret->kernel);
+	if (!err)
+		err = find_image(dir, "initramfs", ret->initramfs);
+	if (!err)
+		err = find_image(dir, "python.erofs", ret->root);
+	return err ? err : find_image(dir, "hello-python.erofs", ret->task);
+}
+
+/** Where the system's snapshot goes: absolute, too. */
+static int make_dir(struct run *r)
+{
+	CLEANUP_FREE char *root = realpath(r->b->build_dir, NULL);
+
+	if (!root || (size_t)snprintf(r->dir, sizeof(r->dir), "%s/bench/%s", root,
+				      r->system->name) >= sizeof(r->dir))
+		return root ? -ENAMETOOLONG : -errno;
+	return mkdir(r->dir, 0755) && errno != EEXIST ? -errno : 0;
 }
 
 static int measure_system(struct run *r)
 {
-	int err;
+	int err = make_dir(r);
 
-	snprintf(r->dir, sizeof(r->dir), "%s/bench/%s", r->b->build_dir, r->system->name);
-	if (mkdir(r->dir, 0755) && errno != EEXIST)
-		return -errno;
+	if (err)
+		return err;
 	err = measure_boots(r);
 	if (!err)
 		err = measure_restores(r);
-	if (!err)
+	if (!err && r->system->lives_on)
 		err = measure_clones(r);
 	r->system->discard(r->dir);
 	rmdir(r->dir);
@@ -271,8 +284,9 @@ int kernel_case_run(struct bench *b, unsigned memory_mib, unsigned clones, bool 
 {
 	struct run r = {.b = b, .clones = MIN(clones, (unsigned)CLONES_MAX)};
 	char dir[256];
-	int err = find_images(b, &r.images, memory_mib), ran = 0;
+	int err = find_images(b, &r.images), ran = 0;
 
+	r.images.memory_mib = memory_mib;
 	r.images.tcg = tcg;
 	if (err)
 		return err;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kernel_guest.c - a kernel guest whose agent and runtime this process serves */
+/* kernel_guest.c - a kernel guest that is measured, and the process that runs it */
 #include "bench/kernel_guest.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,9 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,55 +21,102 @@
 #include "common/clock.h"
 #include "common/io.h"
 #include "common/util.h"
-#include "include/agent_proto.h"
 
-enum { WAIT_S = 300, RETRY_US = 200, HTTP_BYTES_MAX = 64 << 10, IN_FD = 9 };
+enum { WAIT_S = 300, RETRY_US = 200, IN_FD = 9 };
 
 extern char **environ;
 
 int kernel_guest_init(struct kernel_guest *g, const char *build_dir)
 {
-	*g = (struct kernel_guest){.control = -1, .api = -1, .monitor = -1};
-	snprintf(g->dir, sizeof(g->dir), "%s/bench/guest.XXXXXX", build_dir);
+	CLEANUP_FREE char *root = realpath(build_dir, NULL);
+
+	*g = (struct kernel_guest){.control = -1,
+				   .api = -1,
+				   .control_listen = -1,
+				   .api_listen = -1,
+				   .monitor = -1,
+				   .out = -1};
+	if (!root || (size_t)snprintf(g->dir, sizeof(g->dir), "%s/bench/guest.XXXXXX", root) >=
+			     sizeof(g->dir)) {
+		g->dir[0] = 0;
+		return root ? -ENAMETOOLONG : -errno;
+	}
 	return mkdtemp(g->dir) ? 0 : -errno;
+}
+
+static void remove_dir(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	if (dir)
+		closedir(dir);
+	rmdir(path);
 }
 
 void kernel_guest_free(struct kernel_guest *g)
 {
-	static const char *const files[] = {"control", "api", "monitor", "console", "log"};
-	char path[192];
-
 	if (g->pid > 0) {
 		kill(g->pid, SIGKILL);
 		waitpid(g->pid, NULL, 0);
 	}
+	g->pid = 0;
 	cleanup_fd(&g->control);
 	cleanup_fd(&g->api);
+	cleanup_fd(&g->control_listen);
+	cleanup_fd(&g->api_listen);
 	cleanup_fd(&g->monitor);
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof(path), "%s/%s", g->dir, files[i]);
-		unlink(path);
-	}
-	rmdir(g->dir);
-	g->pid = 0;
-	g->control = g->api = g->monitor = -1;
+	cleanup_fd(&g->out);
+	g->control = g->api = g->control_listen = g->api_listen = g->monitor = g->out = -1;
+	if (g->dir[0])
+		remove_dir(g->dir);
+	g->dir[0] = 0;
 }
 
-int kernel_guest_spawn(struct kernel_guest *g, const char *const argv[], const char *in_path)
+/* ---- its process ---- */
+
+static int set_output(struct kernel_guest *g, const struct kernel_spawn *how,
+		      posix_spawn_file_actions_t *actions, int *ret_end)
+{
+	char log[192];
+	int ends[2];
+
+	*ret_end = -1;
+	if (!how->read_output) {
+		snprintf(log, sizeof(log), "%s/log", g->dir);
+		posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, log,
+						 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0644);
+	} else if (pipe2(ends, O_CLOEXEC)) {
+		return -errno;
+	} else {
+		g->out = ends[0];
+		*ret_end = ends[1];
+		posix_spawn_file_actions_adddup2(actions, ends[1], STDOUT_FILENO);
+	}
+	posix_spawn_file_actions_adddup2(actions, STDOUT_FILENO, STDERR_FILENO);
+	return 0;
+}
+
+int kernel_guest_spawn(struct kernel_guest *g, const char *const argv[],
+		       const struct kernel_spawn *how)
 {
 	posix_spawn_file_actions_t actions;
-	char log[192];
+	CLEANUP_FD int out = -1;
 	int err;
 
-	snprintf(log, sizeof(log), "%s/log", g->dir);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log, O_WRONLY | O_CREAT | O_TRUNC,
-					 0644);
-	if (in_path)
-		posix_spawn_file_actions_addopen(&actions, IN_FD, in_path, O_RDONLY, 0);
-	err = posix_spawnp(&g->pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv,
-			   environ);
+	err = -set_output(g, how, &actions, &out);
+	if (how->in_path)
+		posix_spawn_file_actions_addopen(&actions, IN_FD, how->in_path, O_RDONLY, 0);
+	if (how->in_dir)
+		posix_spawn_file_actions_addchdir_np(&actions, g->dir);
+	if (!err)
+		err = posix_spawnp(&g->pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv,
+				   environ);
 	posix_spawn_file_actions_destroy(&actions);
 	if (!err)
 		return 0;
@@ -78,178 +125,150 @@ int kernel_guest_spawn(struct kernel_guest *g, const char *const argv[], const c
 	return -err;
 }
 
-int kernel_guest_connect(struct kernel_guest *g, const char *name, int *ret_fd)
+/** What is said is kept, for when it ends badly. */
+static void keep_line(const struct kernel_guest *g, size_t n)
+{
+	char path[192];
+	CLEANUP_FD int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/log", g->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd >= 0 && !write_full(fd, g->line, n))
+		write_full(fd, "\n", 1);
+}
+
+/** Into g->line. Return: 0 or -errno: -ENODATA at the end. */
+static int next_line(struct kernel_guest *g)
+{
+	struct pollfd p = {.fd = g->out, .events = POLLIN};
+
+	memmove(g->line, g->line + g->line_next, g->line_bytes - g->line_next);
+	g->line_bytes -= g->line_next;
+	g->line_next = 0;
+	for (;;) {
+		char *end = memchr(g->line, '\n', g->line_bytes);
+		ssize_t n;
+
+		if (end || g->line_bytes == sizeof(g->line) - 1) {
+			if (!end)
+				end = g->line + g->line_bytes - 1; /* cut: nobody looks for that */
+			*end = 0;
+			g->line_next = (size_t)(end - g->line) + 1;
+			keep_line(g, g->line_next - 1);
+			return 0;
+		}
+		if (poll(&p, 1, WAIT_S * 1000) <= 0)
+			return -ETIMEDOUT;
+		n = read(g->out, g->line + g->line_bytes, sizeof(g->line) - 1 - g->line_bytes);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		g->line_bytes += (size_t)n;
+	}
+}
+
+int kernel_guest_await_line(struct kernel_guest *g, const char *text)
+{
+	int err;
+
+	while (!(err = next_line(g)))
+		if (strstr(g->line, text))
+			return 0;
+	fprintf(stderr, "bench: the machine %s before it said '%s'\n",
+		err == -ENODATA ? "ended" : "waited too long", text);
+	return err;
+}
+
+int kernel_guest_await_exit(struct kernel_guest *g)
+{
+	int status;
+
+	while (waitpid(g->pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	g->pid = 0;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return 0;
+	fprintf(stderr, "bench: the machine ended badly: status %#x\n", (unsigned)status);
+	return -ECHILD;
+}
+
+/* ---- streams ---- */
+
+static int open_socket(const struct kernel_guest *g, const char *name, struct sockaddr_un *ret)
+{
+	int fd;
+
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if ((size_t)snprintf(ret->sun_path, sizeof(ret->sun_path), "%s/%s", g->dir, name) >=
+	    sizeof(ret->sun_path)) {
+		fprintf(stderr,
+			"bench: %s/%s: too long for a unix socket: give a shorter --build\n",
+			g->dir, name);
+		return -ENAMETOOLONG;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+static void limit_waits(int fd)
 {
 	struct timeval limit = {.tv_sec = WAIT_S};
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	uint64_t end_ns = clock_mono_ns() + WAIT_S * NSEC_PER_SEC;
-	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || (size_t)snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", g->dir, name) >=
-			      sizeof(at.sun_path))
-		return -EINVAL;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+int kernel_guest_connect(struct kernel_guest *g, const char *name, int *ret_fd)
+{
+	uint64_t end_ns = clock_mono_ns() + WAIT_S * NSEC_PER_SEC;
+	struct sockaddr_un at;
+	CLEANUP_FD int fd = open_socket(g, name, &at);
+
+	if (fd < 0)
+		return fd;
 	while (connect(fd, (struct sockaddr *)&at, sizeof(at))) {
-		if (waitpid(g->pid, NULL, WNOHANG) == g->pid || clock_mono_ns() > end_ns) {
+		bool ended = waitpid(g->pid, NULL, WNOHANG) == g->pid;
+
+		if (ended)
+			g->pid = 0;
+		if (ended || clock_mono_ns() > end_ns) {
 			fprintf(stderr, "bench: the machine ended before it listened at %s\n",
 				at.sun_path);
 			return -ECHILD;
 		}
 		usleep(RETRY_US);
 	}
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	limit_waits(fd);
 	*ret_fd = steal_fd(&fd);
 	return 0;
 }
 
-/* ---------------------------------------------------------------- the agent */
-
-/** The next message that is not output, which goes to stderr. @ret: AGENT_MESSAGE_MAX bytes */
-static int get(struct kernel_guest *g, enum agent_type wanted, void *ret)
+int kernel_guest_listen(struct kernel_guest *g, const char *name, int *ret_fd)
 {
-	struct agent_header *h = ret;
+	struct sockaddr_un at;
+	CLEANUP_FD int fd = open_socket(g, name, &at);
 
-	do {
-		if (read_full(g->control, h, sizeof(*h)) != sizeof(*h) || !agent_message_ok(h) ||
-		    read_full(g->control, h + 1, h->bytes - sizeof(*h)) !=
-			    (ssize_t)(h->bytes - sizeof(*h))) {
-			fprintf(stderr, "bench: no message from the agent\n");
-			return -EPROTO;
-		}
-		if (h->type == AGENT_LOG)
-			write_full(STDERR_FILENO, (char *)ret + sizeof(struct agent_log),
-				   h->bytes - sizeof(struct agent_log));
-	} while (h->type == AGENT_LOG);
-	if (h->type == wanted)
-		return 0;
-	fprintf(stderr, "bench: message %u of the agent instead of %u\n", h->type, wanted);
-	return -EPROTO;
-}
-
-static _Alignas(8) char message[AGENT_MESSAGE_MAX];
-
-int kernel_guest_await_ready(struct kernel_guest *g)
-{
-	return get(g, AGENT_READY, message);
-}
-
-int kernel_guest_start(struct kernel_guest *g)
-{
-	static const char *const strings[] = {
-		"/usr/bin/python3",
-		"/var/runtime/bootstrap.py",
-		"PATH=/usr/bin:/bin",
-		"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001",
-		"AWS_LAMBDA_FUNCTION_NAME=hello-python",
-		"LAMBDA_TASK_ROOT=/var/task",
-		"_HANDLER=app.handler",
-	};
-	struct {
-		struct agent_start start;
-		char strings[512];
-	} msg = {.start = {{AGENT_START, 0}, 2, ARRAY_SIZE(strings) - 2, 0, 0}};
-	size_t n = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
-		memcpy(msg.strings + n, strings[i], strlen(strings[i]) + 1);
-		n += strlen(strings[i]) + 1;
+	if (fd < 0)
+		return fd;
+	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 8)) {
+		fprintf(stderr, "bench: %s: %s\n", at.sun_path, strerror(errno));
+		return -errno;
 	}
-	msg.start.h.bytes = (uint32_t)(sizeof(msg.start) + n);
-	return write_full(g->control, &msg, msg.start.h.bytes);
+	*ret_fd = steal_fd(&fd);
+	return 0;
 }
 
-int kernel_guest_prepare(struct kernel_guest *g)
+int kernel_guest_accept(struct kernel_guest *g, int listener, int *ret_fd)
 {
-	struct agent_prepare msg = {{AGENT_PREPARE, sizeof(msg)}, AGENT_PREPARE_ZERO_FREE, 0};
-	int err = write_full(g->control, &msg, sizeof(msg));
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	int fd = poll(&p, 1, WAIT_S * 1000) > 0 ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 
-	return err ? err : get(g, AGENT_PREPARED, message);
-}
-
-int kernel_guest_resume(struct kernel_guest *g)
-{
-	struct agent_resumed msg = {.h = {AGENT_RESUMED, sizeof(msg)}, .wall_ns = clock_real_ns()};
-	int err;
-
-	if (getrandom(msg.random, sizeof(msg.random), 0) != sizeof(msg.random))
-		return -EIO;
-	err = write_full(g->control, &msg, sizeof(msg));
-	return err ? err : get(g, AGENT_RESUMED_DONE, message);
-}
-
-/* ---------------------------------------------------------------- the Runtime API */
-
-static char http[HTTP_BYTES_MAX + 1];
-
-/** Read a request's head. Return: bytes in the buffer, of which @ret_head are the head; or -errno.
- */
-static ssize_t read_request(struct kernel_guest *g, size_t *ret_head)
-{
-	size_t n = 0;
-
-	for (;;) {
-		ssize_t r = n < HTTP_BYTES_MAX ? read(g->api, http + n, HTTP_BYTES_MAX - n) : 0;
-		const char *end;
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0) {
-			fprintf(stderr, "bench: no request from the guest's runtime\n");
-			return -EPROTO;
-		}
-		n += (size_t)r;
-		http[n] = 0;
-		end = strstr(http, "\r\n\r\n");
-		if (end) {
-			*ret_head = (size_t)(end - http) + 4;
-			return (ssize_t)n;
-		}
+	if (fd < 0) {
+		fprintf(stderr, "bench: the guest in %s does not connect\n", g->dir);
+		return -ETIMEDOUT;
 	}
-}
-
-int kernel_guest_await_next(struct kernel_guest *g)
-{
-	size_t head;
-	ssize_t n = read_request(g, &head);
-
-	if (n < 0)
-		return (int)n;
-	if (!strncmp(http, "GET ", 4) && strstr(http, "/invocation/next"))
-		return 0;
-	fprintf(stderr, "bench: the guest's runtime says: %.200s\n", http);
-	return -EPROTO;
-}
-
-int kernel_guest_invoke(struct kernel_guest *g, const char *event)
-{
-	static char answer[4096];
-	int n = snprintf(
-		answer, sizeof(answer),
-		"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-		"Lambda-Runtime-Aws-Request-Id: 1\r\n"
-		"Lambda-Runtime-Deadline-Ms: 9999999999999\r\nContent-Length: %zu\r\n\r\n%s",
-		strlen(event), event);
-	int err = write_full(g->api, answer, (size_t)n);
-	const char *length;
-	size_t head;
-	ssize_t got;
-
-	if (err)
-		return err;
-	got = read_request(g, &head);
-	if (got < 0)
-		return (int)got;
-	length = strcasestr(http, "\r\nContent-Length:");
-	if (!strstr(http, "/response HTTP") || !length) {
-		fprintf(stderr, "bench: the guest's runtime says: %.200s\n", http);
-		return -EPROTO;
-	}
-	/* The next request for work may be there already; what counts is this response's end. */
-	for (size_t end = head + strtoul(length + 17, NULL, 10); (size_t)got < end;) {
-		ssize_t r = end <= HTTP_BYTES_MAX ? read(g->api, http + got, end - (size_t)got) : 0;
-
-		if (r <= 0)
-			return -EPROTO;
-		got += r;
-	}
+	limit_waits(fd);
+	*ret_fd = fd;
 	return 0;
 }

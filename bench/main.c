@@ -378,7 +378,9 @@ static int command_kernel(struct options *o)
 	host_describe(b);
 	if (kernel_case_run(b, o->memory_mib, o->clones, o->tcg))
 		return 1;
+	report_add_kernel_goals(&b->results);
 	report_table(&b->results);
+	report_kernel_targets(&b->results);
 	return write_results(b, o->out) ? 1 : 0;
 }
 

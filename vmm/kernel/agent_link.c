@@ -110,6 +110,10 @@ static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 	}
 	a->ready = true;
 	if (!(ready->flags & AGENT_READY_RUNNING)) {
+		if (!a->announced)
+			log_info("the guest's agent is ready, %llu ms after its kernel began",
+				 (unsigned long long)(ready->boot_ns / NSEC_PER_MSEC));
+		a->announced = true;
 		/* Before the program starts: the agent does one thing after the other. */
 		if (!agent_identity_empty(&a->identity))
 			send_resumed(a);

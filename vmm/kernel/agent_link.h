@@ -51,6 +51,7 @@ struct agent_link {
 	char *const *argv, *const *envp;
 	struct agent_identity identity;
 	bool ready, prepared, resumed;
+	bool announced; /**< that it is ready, which a guest may say often */
 	struct runtime_api *api;
 	struct runtime_wire wire;
 	uint32_t in_bytes;

@@ -32,6 +32,8 @@ static struct command {
 static void on_parked(void *guest, bool restore)
 {
 	(void)restore;
+	if (!command.parked)
+		log_info("the guest's program asks for work");
 	command.parked = true;
 	machine_wake(guest);
 }
