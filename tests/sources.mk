@@ -57,13 +57,17 @@ test_snapd_parts_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_config
 test_config_LIBS := snapd snapshot common
 test_config_LDLIBS := $(snapd_LDLIBS)
-UNIT_TESTS += test_sigv4 test_http test_eventstream test_function_url
+UNIT_TESTS += test_sigv4 test_http test_http_auth test_http_limits test_eventstream test_function_url
 test_function_url_LIBS := snapd snapshot common
 test_function_url_LDLIBS := $(snapd_LDLIBS)
 test_eventstream_LIBS := snapd snapshot common
 test_eventstream_LDLIBS := $(snapd_LDLIBS)
 test_http_LIBS := snapd snapshot common
 test_http_LDLIBS := $(snapd_LDLIBS)
+test_http_auth_LIBS := snapd snapshot common
+test_http_auth_LDLIBS := $(snapd_LDLIBS)
+test_http_limits_LIBS := snapd snapshot common
+test_http_limits_LDLIBS := $(snapd_LDLIBS)
 test_sigv4_LIBS := snapd snapshot common
 test_sigv4_LDLIBS := $(snapd_LDLIBS)
 UNIT_TESTS += test_api_operation
@@ -93,7 +97,7 @@ UNIT_TESTS += test_control
 test_control_LIBS := vmm snapshot common
 test_control_LDLIBS := $(vmm_LDLIBS)
 # Asynchronous invocations: what is retried when, and the store through kill -9, damage and full disks.
-UNIT_TESTS += test_event_policy test_event_store test_event_destination test_event_queue
+UNIT_TESTS += test_event_policy test_event_store test_event_destination test_event_queue test_event_recovery
 test_event_policy_LIBS := snapd snapshot common
 test_event_policy_LDLIBS := $(snapd_LDLIBS)
 test_event_store_LIBS := snapd snapshot common
@@ -103,6 +107,8 @@ test_event_destination_LDLIBS := $(snapd_LDLIBS)
 # Without a guest, the test says how attempts end.
 test_event_queue_LIBS := snapd snapshot common
 test_event_queue_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
+test_event_recovery_LIBS := snapd snapshot common
+test_event_recovery_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=scheduler_invoke -Wl,--wrap=invocation_arg
 fuzz_code_oci_LIBS := unpacker_parts snapd snapshot common
 fuzz_code_oci_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 fuzz_code_zip_LIBS := unpacker_parts snapd snapshot common
