@@ -201,15 +201,15 @@ static struct version *find_version(const char *function, uint32_t number)
 }
 
 /** Of one snapshot in two orders, everything that a guest can see is the same. */
-static bool same_snapshot(const struct template_file *a, const struct template_file *b)
+static bool same_snapshot(const struct snapshot_reader *a, const struct snapshot_reader *b)
 {
 	size_t a_bytes = 0, b_bytes = 0;
-	const void *a_state = snapshot_reader_section(a->reader, SNAPSHOT_SECTION_STATE, &a_bytes);
-	const void *b_state = snapshot_reader_section(b->reader, SNAPSHOT_SECTION_STATE, &b_bytes);
+	const void *a_state = snapshot_reader_section(a, SNAPSHOT_SECTION_STATE, &a_bytes);
+	const void *b_state = snapshot_reader_section(b, SNAPSHOT_SECTION_STATE, &b_bytes);
 
-	return a_bytes == b_bytes && !memcmp(a_state, b_state, a_bytes) &&
-	       snapshot_reader_params(a->reader)->template_pages ==
-		       snapshot_reader_params(b->reader)->template_pages;
+	return a_bytes == b_bytes && a_state && b_state && !memcmp(a_state, b_state, a_bytes) &&
+	       snapshot_reader_params(a)->template_pages ==
+		       snapshot_reader_params(b)->template_pages;
 }
 
 static bool same_inode(int a, int b)
@@ -227,8 +227,7 @@ static int open_snapshot(const struct handover_template *e, int fd, const char *
 			 struct template_file **ret, struct snapshot_error *err)
 {
 	CLEANUP_FD int dirfd = store_version_open(e->function, e->number);
-	struct template_file *filled = NULL;
-	char path[64];
+	struct snapshot_reader *filled = NULL;
 	int ret_;
 
 	if (dirfd < 0)
@@ -236,11 +235,10 @@ static int open_snapshot(const struct handover_template *e, int fd, const char *
 	ret_ = template_file_open(dirfd, STORE_SNAPSHOT_NAME, label, false, ret, err);
 	if (ret_ || same_inode((*ret)->fd, fd))
 		return ret_;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ret_ = template_file_open(AT_FDCWD, path, label, false, &filled, err);
-	if (!ret_ && !same_snapshot(*ret, filled))
+	ret_ = snapshot_reader_open_alone(fd, label, &filled, err);
+	if (!ret_ && !same_snapshot((*ret)->reader, filled))
 		ret_ = -ESTALE;
-	template_file_free(filled);
+	snapshot_reader_free(filled);
 	if (ret_) {
 		template_file_free(*ret);
 		*ret = NULL;

@@ -13,7 +13,7 @@ enum {
 
 enum read_state { READ_FREE, READ_IN_FLIGHT, READ_LOADED };
 
-/** struct page_read - some chunks that are one range of the file. @waiters: faults, a list of
+/** struct page_read - some chunks that are one range of one file. @waiters: faults, a list of
  * page_in.c. */
 struct page_read {
 	enum read_state state;
@@ -44,7 +44,7 @@ struct page_read *page_read_cluster(struct template *t, uint32_t chunk, uint32_t
 /** page_read_settled() - is there nothing to gain from reading @chunk? All its pages are there, or
  * on their way. */
 bool page_read_settled(const struct template *t, uint32_t chunk);
-/** page_read_fits() - would [first, last] be one range of the file, of at most @bytes? */
+/** page_read_fits() - would [first, last] be one range of one file, of at most @bytes? */
 bool page_read_fits(const struct template *t, uint32_t first, uint32_t last, uint32_t bytes);
 /** page_read_decode() - put a chunk of a loaded read into the template, wake who waits for it. */
 void page_read_decode(struct page_read *r, uint32_t chunk);

@@ -104,7 +104,7 @@ bool page_read_settled(const struct template *t, uint32_t chunk)
 	if (t->file->chunk_read[chunk] != TEMPLATE_NO_READ)
 		return true;
 	for (unsigned i = 0; i < c->page_count; i++)
-		if (!template_has_page(t, c->pages[i]))
+		if (snapshot_chunk_has(c, i) && !template_has_page(t, c->pages[i]))
 			return false;
 	return true;
 }
@@ -113,7 +113,8 @@ bool page_read_fits(const struct template *t, uint32_t first, uint32_t last, uin
 {
 	const struct snapshot_chunk *a = page_read_chunk(t, first), *b = page_read_chunk(t, last);
 
-	return b->offset >= a->offset && b->offset + b->stored_bytes - a->offset <= bytes;
+	return b->file == a->file && b->offset >= a->offset &&
+	       b->offset + b->stored_bytes - a->offset <= bytes;
 }
 
 struct page_read *page_read_new(bool prefetch)
@@ -134,8 +135,11 @@ void page_read_start(struct page_read *r, struct template *t, uint32_t first, ui
 	const struct snapshot_chunk *last = page_read_chunk(t, first + count - 1);
 	uint64_t end = last->offset + last->stored_bytes;
 	uint32_t slot = (uint32_t)(r - reads.table);
-	int fd = t->file->direct_fd >= 0 ? t->file->direct_fd : t->file->fd;
+	int fd = t->file->direct_fd[last->file];
 	uint32_t length;
+
+	if (fd < 0)
+		fd = snapshot_reader_fd(snapshot_reader_file(t->file->reader, last->file));
 
 	r->state = READ_IN_FLIGHT;
 	r->template = template_get(t);
@@ -199,6 +203,12 @@ struct page_read *page_read_cluster(struct template *t, uint32_t chunk, uint32_t
 
 /* ---- from a buffer into the template --------------------------------------------------------- */
 
+/** Is a page of a decoded chunk the snapshot's, and absent? */
+static bool is_to_fill(const struct template *t, const struct snapshot_chunk *c, unsigned i)
+{
+	return snapshot_chunk_has(c, i) && !template_has_page(t, c->pages[i]);
+}
+
 /** Fill the absent pages of a decoded chunk, neighbours together. */
 static int fill_chunk(struct template *t, const struct snapshot_chunk *c)
 {
@@ -206,13 +216,13 @@ static int fill_chunk(struct template *t, const struct snapshot_chunk *c)
 	int ret = 0;
 
 	while (!ret && i < c->page_count) {
-		if (template_has_page(t, c->pages[i])) {
+		if (!is_to_fill(t, c, i)) {
 			i++;
 			continue;
 		}
 		run = 1;
 		while (i + run < c->page_count && c->pages[i + run] == c->pages[i] + run &&
-		       !template_has_page(t, c->pages[i + run]))
+		       is_to_fill(t, c, i + run))
 			run++;
 		ret = template_fill(t, c->pages[i], run, reads.bounce + (size_t)i * PAGE_BYTES);
 		i += run;
@@ -295,10 +305,13 @@ static void decode_next(struct page_read *r)
 /** A read that failed: all its waiters end. */
 static void fail_read(struct page_read *r, int res)
 {
-	char text[256];
+	const struct template *t = r->template;
+	const struct snapshot_chunk *c = page_read_chunk(t, r->first_chunk);
+	char text[512];
 
-	snprintf(text, sizeof(text), "%s: chunk %u at offset %llu: read of %u bytes: %s",
-		 r->template->name, r->first_chunk, (unsigned long long)r->offset, r->bytes,
+	snprintf(text, sizeof(text), "%s: %u bytes of chunks at offset %llu: read: %s",
+		 snapshot_reader_name(snapshot_reader_file(t->file->reader, c->file)), r->bytes,
+		 (unsigned long long)r->offset,
 		 res < 0 ? strerror(-res) : "the file is shorter than it was");
 	log_error("page-in: %s", text);
 	page_in_fail_waiters(r, text);

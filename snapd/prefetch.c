@@ -2,6 +2,8 @@
 /*
  * prefetch.c - read a template's working set in file order, ahead of its faults
  *
+ * What is read is a part of the file's load order: the hot chunks, which are one range of the file,
+ * and of a diff then the chunks of its bases that the working set is in.
  * How it goes together with faults is at the top of page_in.c.
  */
 #include "snapd/event_loop.h"
@@ -64,14 +66,15 @@ bool prefetch_settle(void)
 
 static bool first_piece_in_flight(const struct template *t)
 {
-	uint8_t slot = t->file->chunk_read[t->prefetch_first];
+	uint8_t slot = t->file->chunk_read[t->file->load_order[t->prefetch_first]];
 
 	return slot != TEMPLATE_NO_READ && page_read_of(slot)->state == READ_IN_FLIGHT;
 }
 
-/** Ask for the next piece of a template's hot extent. Return: false when no read is free. */
+/** Ask for the next piece of a template's load order. Return: false when no read is free. */
 static bool prefetch_piece(struct template *t)
 {
+	const uint32_t *order = t->file->load_order;
 	uint32_t first, count = 1, bytes;
 	struct page_read *r;
 
@@ -82,18 +85,20 @@ static bool prefetch_piece(struct template *t)
 	bytes = t->prefetch_next == t->prefetch_first ? FIRST_PIECE_BYTES : PAGE_READ_BYTES;
 	if (t->prefetch_next != t->prefetch_first && first_piece_in_flight(t))
 		return false;
-	while (t->prefetch_next < t->prefetch_end && page_read_settled(t, t->prefetch_next))
+	while (t->prefetch_next < t->prefetch_end && page_read_settled(t, order[t->prefetch_next]))
 		t->prefetch_next++;
-	first = t->prefetch_next;
-	if (first >= t->prefetch_end)
+	if (t->prefetch_next >= t->prefetch_end)
 		return true;
+	first = order[t->prefetch_next];
 	r = page_read_new(true);
 	if (!r)
 		return false;
-	while (first + count < t->prefetch_end && !page_read_settled(t, first + count) &&
+	while (t->prefetch_next + count < t->prefetch_end &&
+	       order[t->prefetch_next + count] == first + count &&
+	       !page_read_settled(t, first + count) &&
 	       page_read_fits(t, first, first + count, bytes))
 		count++;
-	t->prefetch_next = first + count;
+	t->prefetch_next += count;
 	page_read_start(r, t, first, count, true, t->prefetch_client);
 	return true;
 }
@@ -109,7 +114,8 @@ void prefetch_continue(void)
 	}
 }
 
-static bool prefetch_chunks(struct template *t, uint32_t first, uint32_t count, uint32_t client)
+/** Read the first @count chunks of the load order. */
+static bool prefetch_chunks(struct template *t, uint32_t count, uint32_t client)
 {
 	if (!count)
 		return true;
@@ -120,8 +126,8 @@ static bool prefetch_chunks(struct template *t, uint32_t first, uint32_t count, 
 		if (prefetching[i])
 			continue;
 		prefetching[i] = template_get(t);
-		t->prefetch_first = t->prefetch_next = first;
-		t->prefetch_end = first + count;
+		t->prefetch_first = t->prefetch_next = 0;
+		t->prefetch_end = count;
 		t->prefetch_zero = 0;
 		t->prefetch_client = client;
 		prefetch_continue();
@@ -133,16 +139,12 @@ static bool prefetch_chunks(struct template *t, uint32_t first, uint32_t count, 
 
 bool page_in_prefetch(struct template *t, uint32_t client)
 {
-	uint64_t offset, bytes;
-	uint32_t first, count;
-
-	snapshot_reader_hot_extent(t->file->reader, &offset, &bytes, &first, &count);
-	return prefetch_chunks(t, first, count, client);
+	return prefetch_chunks(t, t->file->working_set_chunks, client);
 }
 
 bool page_in_load(struct template *t, uint32_t client)
 {
-	return prefetch_chunks(t, 0, snapshot_reader_chunk_count(t->file->reader), client);
+	return prefetch_chunks(t, t->file->load_count, client);
 }
 
 bool page_in_is_loading(const struct template *t)

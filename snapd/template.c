@@ -57,16 +57,67 @@ static struct {
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-static int open_files(struct template_file *f, int dirfd, const char *path, bool drop_cache)
+/** Throw a file out of the page cache, before anything of it is read. */
+static void drop_from_cache(int dirfd, const char *path)
 {
-	f->fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (f->fd < 0)
-		return -errno;
-	if (drop_cache)
-		posix_fadvise(f->fd, 0, 0, POSIX_FADV_DONTNEED);
-	f->direct_fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_DIRECT);
-	if (f->direct_fd < 0 && errno != EINVAL && errno != EOPNOTSUPP)
-		return -errno;
+	CLEANUP_FD int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+/** Open each file of the chain once more, past the page cache: what is read is what was checked. */
+static int open_direct(struct template_file *f, bool drop_cache)
+{
+	for (unsigned i = 0; i < snapshot_reader_file_count(f->reader); i++) {
+		int fd = snapshot_reader_fd(snapshot_reader_file(f->reader, i));
+		char path[64];
+
+		if (drop_cache && i)
+			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		f->direct_fd[i] = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+		if (f->direct_fd[i] < 0 && errno != EINVAL && errno != EOPNOTSUPP)
+			return -errno;
+	}
+	return 0;
+}
+
+/** Mark the chunks that the working set is in. */
+static void mark_working_set(const struct template_file *f, uint8_t *marks)
+{
+	size_t count = 0;
+	const struct snapshot_ws_entry *ws = snapshot_reader_working_set(f->reader, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t chunk = snapshot_reader_page_chunk(f->reader, ws[i].page);
+
+		if (chunk != SNAPSHOT_PAGE_ZERO)
+			marks[chunk] = 1;
+	}
+}
+
+/** Hot chunks are the first of the file, and belong to the working set. */
+static int make_load_order(struct template_file *f)
+{
+	uint32_t count = snapshot_reader_chunk_count(f->reader);
+	CLEANUP_FREE uint8_t *marks = calloc(1, (size_t)count + 1);
+
+	f->load_order = malloc(((size_t)count + 1) * sizeof(*f->load_order));
+	if (!marks || !f->load_order)
+		return -ENOMEM;
+	mark_working_set(f, marks);
+	for (int wanted = 1; wanted >= 0; wanted--) {
+		for (uint32_t i = 0; i < count; i++) {
+			const struct snapshot_chunk *c = snapshot_reader_chunk(f->reader, i);
+			int in_set = marks[i] || (c->hot && !c->file);
+
+			if (c->live && in_set == wanted)
+				f->load_order[f->load_count++] = i;
+		}
+		if (wanted)
+			f->working_set_chunks = f->load_count;
+	}
 	return 0;
 }
 
@@ -110,10 +161,16 @@ int template_file_open(int dirfd, const char *path, const char *name, bool drop_
 	if (!f)
 		return -ENOMEM;
 	f->serial = ++file_serial;
-	f->fd = f->direct_fd = f->state_fd = -1;
-	ret = open_files(f, dirfd, path, drop_cache);
+	f->fd = f->state_fd = -1;
+	for (unsigned i = 0; i < SNAPSHOT_FILES_MAX; i++)
+		f->direct_fd[i] = -1;
+	if (drop_cache)
+		drop_from_cache(dirfd, path);
+	ret = snapshot_reader_open(dirfd, path, name, &f->reader, err);
 	if (!ret)
-		ret = snapshot_reader_open(f->fd, name, &f->reader, err);
+		ret = open_direct(f, drop_cache);
+	if (!ret)
+		ret = make_load_order(f);
 	if (!ret)
 		ret = make_state_fd(f);
 	if (!ret) {
@@ -128,6 +185,7 @@ int template_file_open(int dirfd, const char *path, const char *name, bool drop_
 		return ret;
 	}
 	memset(f->chunk_read, TEMPLATE_NO_READ, chunks);
+	f->fd = snapshot_reader_fd(f->reader);
 	*ret_file = f;
 	return 0;
 }
@@ -137,10 +195,11 @@ void template_file_free(struct template_file *f)
 	if (!f)
 		return;
 	snapshot_reader_free(f->reader);
-	cleanup_fd(&f->fd);
-	cleanup_fd(&f->direct_fd);
+	for (unsigned i = 0; i < SNAPSHOT_FILES_MAX; i++)
+		cleanup_fd(&f->direct_fd[i]);
 	cleanup_fd(&f->state_fd);
 	free(f->chunk_read);
+	free(f->load_order);
 	free(f);
 }
 
@@ -382,6 +441,12 @@ static int punch(struct template *t, uint32_t page, uint32_t count)
 	return (int)count;
 }
 
+/** Has the template a page that it can have again from this place in a chunk? */
+static bool is_resident_from(const struct template *t, const struct snapshot_chunk *c, unsigned i)
+{
+	return snapshot_chunk_has(c, i) && template_has_page(t, c->pages[i]);
+}
+
 /** Those of a chunk that are there, neighbours together. Return: pages, or -errno. */
 static int evict_chunk(struct template *t, const struct snapshot_chunk *c)
 {
@@ -389,13 +454,13 @@ static int evict_chunk(struct template *t, const struct snapshot_chunk *c)
 	int pages = 0, ret;
 
 	while (i < c->page_count) {
-		if (!template_has_page(t, c->pages[i])) {
+		if (!is_resident_from(t, c, i)) {
 			i++;
 			continue;
 		}
 		run = 1;
 		while (i + run < c->page_count && c->pages[i + run] == c->pages[i] + run &&
-		       template_has_page(t, c->pages[i + run]))
+		       is_resident_from(t, c, i + run))
 			run++;
 		ret = punch(t, c->pages[i], run);
 		if (ret < 0)
@@ -430,7 +495,8 @@ static int evict_next(struct template *t)
 {
 	if (t->evict_zero < t->pages)
 		return evict_zeros(t);
-	return evict_chunk(t, snapshot_reader_chunk(t->file->reader, --t->evict_chunk));
+	return evict_chunk(
+		t, snapshot_reader_chunk(t->file->reader, t->file->load_order[--t->evict_chunk]));
 }
 
 int template_evict(struct template *t, unsigned chunks)
@@ -442,7 +508,7 @@ int template_evict(struct template *t, unsigned chunks)
 		return 0;
 	if (t->evict_zero >= t->pages && !t->evict_chunk) { /* from the start: more came in */
 		t->evict_zero = 0;
-		t->evict_chunk = snapshot_reader_chunk_count(t->file->reader);
+		t->evict_chunk = t->file->load_count;
 	}
 	while (chunks && looks-- && (t->evict_zero < t->pages || t->evict_chunk)) {
 		ret = evict_next(t);

@@ -15,16 +15,23 @@
 #define TEMPLATE_NO_READ UINT8_MAX
 
 /**
- * struct template_file - the file behind a template: goes away as one, when it is replaced.
+ * struct template_file - the file behind a template, or of a diff the chain of files: goes away as
+ * one, when it is replaced.
  * @serial: no two have the same in the life of this process
+ * @load_order: chunks that have pages of the snapshot, in the order in which they are worth having:
+ *	hot ones, then those of bases that the working set is in, too (@working_set_chunks so far),
+ *	then all others in file order
  */
 struct template_file {
 	uint64_t serial;
-	int fd;	       /**< through the page cache; the reader's */
-	int direct_fd; /**< past the page cache, or -1 where the file system cannot */
+	int fd;				   /**< through the page cache; the reader's */
+	int direct_fd[SNAPSHOT_FILES_MAX]; /**< by file: past the page cache, or -1 where the file
+					      system cannot */
 	struct snapshot_reader *reader;
 	uint8_t *chunk_read; /**< by chunk: the read in flight which covers it */
-	int state_fd;	     /**< memfd: STATE section, then populate runs (RESTORE) */
+	uint32_t *load_order;
+	uint32_t load_count, working_set_chunks;
+	int state_fd; /**< memfd: STATE section, then populate runs (RESTORE) */
 	uint64_t state_bytes;
 	uint32_t populate_count;
 };
@@ -38,13 +45,13 @@ struct template_file {
  * @refs: the version's, one per instance and one per read in flight; the loop's thread counts
  * @resident: one bit a page: the memfd has its contents. It lives in a memfd, @resident_fd: whoever
  *	gets the template gets what is known of it
- * @prefetch_first, @prefetch_end: chunks of the hot extent; @prefetch_next: the first of them which
- *	is still to be asked for
+ * @prefetch_first, @prefetch_end: part of the file's load order; @prefetch_next: the first of it
+ *	which is still to be asked for
  * @prefetch_zero: entries of the working set before it are there, if they are zeros
  * @prefetch_client: the instance that set the prefetch off, for its account
  * @age_link, @listed, @used_ns: in the list of all templates, the least recently used one first
- * @evict_zero, @evict_chunk: where eviction goes on: pages before the first, chunks from the second
- *	on have been looked at
+ * @evict_zero, @evict_chunk: where eviction goes on: pages before the first, and chunks of the load
+ *	order from the second on, have been looked at
  * @recording: write down in which order pages are asked for; bring in nothing else
  * @order: pages as they were asked for, while recording
  */
@@ -150,7 +157,7 @@ uint64_t template_all_bytes(void);
 
 /**
  * template_evict() - give back at most @chunks chunks of a template's memory. First pages of zeros,
- * for nothing has to be read to have them again; then chunks from the end of the file to its
+ * for nothing has to be read to have them again; then chunks from the end of the load order to its
  * beginning, so that the working set goes last, and of that what is touched first goes last.
  * Not while it records, or a read of it is in flight. See template.c for what makes it safe.
  * Return: pages given back; 0 when there are none; or -errno.

@@ -13,6 +13,9 @@ const char *format_section_name(uint32_t kind)
 		[SNAPSHOT_SECTION_WORKING_SET] = "working set",
 		[SNAPSHOT_SECTION_CHUNKS] = "chunk table",
 		[SNAPSHOT_SECTION_PAGE_INDEX] = "page index",
+		[SNAPSHOT_SECTION_BASE] = "base",
+		[SNAPSHOT_SECTION_ZERO_PAGES] = "zero pages",
+		[SNAPSHOT_SECTION_IDENTITY] = "identity",
 	};
 
 	return kind < ARRAY_SIZE(names) && names[kind] ? names[kind] : "unknown section";
@@ -28,7 +31,7 @@ struct format_hash128 format_hash(const void *data, size_t n)
 int format_fail(struct snapshot_error *err, const char *file, const char *where, uint64_t offset,
 		int code, const char *fmt, ...)
 {
-	char what[160];
+	char what[420];
 	va_list args;
 
 	if (!err)

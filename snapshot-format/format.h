@@ -18,12 +18,15 @@
  *   gap         := varint: pages left out since the run before, at least 1
  *   run_rest    := varint: pages of the run - 1
  *   WORKING_SET := varint*: zigzag(page - (page before + 1, or 0)) << 1 | written
+ *   BASE        := format_base name               of a diff
+ *   ZERO_PAGES  := (gap run_rest)*                of a diff; the first gap counts from page 0
+ *   IDENTITY    := format_hash128                 of a copy
  *   STATE, METADATA are bytes to this library
  *
  * Integers are little-endian. A varint is LEB128: seven bits a byte, low ones first, the top bit
  * set on all bytes but the last, no more bytes than needed. zigzag(n) is 2n for n >= 0, else -2n
- * - 1. Pages that no chunk holds are zero. docs/snapshot-format.md says the same for other
- * programs.
+ * - 1. Pages that no chunk holds are zero; in a diff they are as in its base, but for those in
+ * ZERO_PAGES. docs/snapshot-format.md says the same for other programs.
  */
 #ifndef QUICKTHAW_SNAPSHOT_FORMAT_H
 #define QUICKTHAW_SNAPSHOT_FORMAT_H
@@ -46,8 +49,12 @@
 #define FORMAT_FILE_BYTES_MAX (1ull << 36)
 #define FORMAT_ARCH_X86_64    62u /* EM_X86_64 */
 
-/** Incompatible feature bits that this version knows: none yet. Compatible ones are ignored. */
-#define FORMAT_INCOMPATIBLE_KNOWN 0ull
+/** Incompatible feature bit: the file is a diff; it has a section BASE. */
+#define FORMAT_INCOMPATIBLE_BASE 1ull
+/** Incompatible feature bits that this version knows. Compatible ones are ignored. */
+#define FORMAT_INCOMPATIBLE_KNOWN FORMAT_INCOMPATIBLE_BASE
+#define FORMAT_DEPTH_MAX	  (SNAPSHOT_FILES_MAX - 1)
+#define FORMAT_NAME_MAX		  255u
 
 /** Section flag: a reader that does not know this section must refuse the file. */
 #define FORMAT_SECTION_REQUIRED 1u
@@ -128,6 +135,23 @@ struct format_chunk {
 } __attribute__((packed));
 
 static_assert(sizeof(struct format_chunk) == 16, "chunk entry");
+/**
+ * struct format_base - what a diff needs to be the same in its base; behind it the base's file
+ * name.
+ * @depth: files below this one when it was written, 1 to 7. That of a base is less, so chains end
+ */
+struct format_base {
+	struct format_hash128 identity;
+	uint64_t ram_pages;
+	uint64_t template_pages; /**< of the base */
+	uint32_t architecture;
+	uint32_t guest_kind;
+	uint32_t depth;
+	uint32_t name_bytes; /**< 1 to 255; the name has no NUL behind it */
+} __attribute__((packed));
+
+static_assert(sizeof(struct format_base) == 48, "base");
+
 static_assert(SNAPSHOT_PAGES_MAX * sizeof(struct format_chunk) <= SNAPSHOT_SECTION_BYTES_MAX,
 	      "a chunk table of single pages fits a section");
 static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "structs are used as they are on disk");

@@ -70,3 +70,27 @@ int page_index_get(struct state_reader *r, uint32_t limit, unsigned count, uint3
 	}
 	return 0;
 }
+
+void zero_pages_put(struct state_writer *w, uint32_t first, uint32_t count, uint32_t *next)
+{
+	format_put_varint(w, first - *next);
+	format_put_varint(w, count - 1);
+	*next = first + count;
+}
+
+int zero_pages_get(struct state_reader *r, uint32_t limit, uint32_t *next, uint32_t *ret_first,
+		   uint32_t *ret_count)
+{
+	uint64_t gap = format_get_varint(r);
+	uint64_t count = format_get_varint(r) + 1, first = *next + gap;
+
+	if (r->err)
+		return r->err;
+	/* Two runs with nothing between them would be a second way to write one. */
+	if ((*next && !gap) || first >= limit || count > limit - first)
+		return r->err = -EBADMSG;
+	*ret_first = (uint32_t)first;
+	*ret_count = (uint32_t)count;
+	*next = (uint32_t)(first + count);
+	return 0;
+}

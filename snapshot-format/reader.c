@@ -8,6 +8,7 @@
  *   2. header_check_layout(): counts within limits, regions inside the file and apart
  *   3. sections_check(): sections fill the tables without gaps, checksums match
  *   4. load_chunks(), working_set_get(): lengths add up, pages in range, none twice
+ * A diff goes on in base.c.
  * Nothing is allocated for a number before it was compared with its limit and with the bytes of the
  * file that must stand behind it.
  */
@@ -184,12 +185,12 @@ static int read_header(struct snapshot_reader *r, struct snapshot_error *err)
 
 /* ---- sections -------------------------------------------------------------------------------- */
 
-static const uint8_t *section_data(const struct snapshot_reader *r, const struct format_section *s)
+const uint8_t *reader_section_data(const struct snapshot_reader *r, const struct format_section *s)
 {
 	return r->tables + (s->offset - r->header.tables_offset);
 }
 
-static const struct format_section *section_find(const struct snapshot_reader *r, uint32_t kind)
+const struct format_section *reader_section(const struct snapshot_reader *r, uint32_t kind)
 {
 	for (uint32_t i = 0; i < r->header.section_count; i++)
 		if (r->header.sections[i].kind == kind)
@@ -206,12 +207,12 @@ static int section_check(const struct snapshot_reader *r, const struct format_se
 	if (s->kind == 0 || (s->flags & ~FORMAT_SECTION_REQUIRED))
 		return fail_at(name, s->offset, -EBADMSG, "kind %u with flags %#x", s->kind,
 			       s->flags);
-	if (s->kind > SNAPSHOT_SECTION_PAGE_INDEX && (s->flags & FORMAT_SECTION_REQUIRED))
+	if (s->kind > SNAPSHOT_SECTION_IDENTITY && (s->flags & FORMAT_SECTION_REQUIRED))
 		return fail_at(name, s->offset, -ENOTSUP,
 			       "kind %u is needed: update quickthaw or publish again", s->kind);
-	if (section_find(r, s->kind) != s)
+	if (reader_section(r, s->kind) != s)
 		return fail_at(name, s->offset, -EBADMSG, "kind %u comes twice", s->kind);
-	hash = format_hash(section_data(r, s), s->bytes);
+	hash = format_hash(reader_section_data(r, s), s->bytes);
 	if (memcmp(&hash, &s->hash, sizeof(hash)))
 		return fail_at(name, s->offset, -EBADMSG,
 			       "checksum does not match: the file is damaged, publish again");
@@ -262,6 +263,7 @@ static int load_chunk(struct snapshot_reader *r, const struct format_chunk *f,
 	c->page_count = f->page_count;
 	c->xxh3 = f->xxh3;
 	c->hot = c < r->chunks + r->header.hot_chunks;
+	c->live = (uint16_t)((1u << f->page_count) - 1);
 	return 0;
 }
 
@@ -275,7 +277,7 @@ static int load_region(struct snapshot_reader *r, const struct format_section *s
 		uint64_t entry = i * sizeof(struct format_chunk);
 		struct format_chunk f;
 
-		memcpy(&f, section_data(r, s) + entry, sizeof(f));
+		memcpy(&f, reader_section_data(r, s) + entry, sizeof(f));
 		if (load_chunk(r, &f, &r->chunks[i]))
 			return fail_at("chunk table", s->offset + entry, -EBADMSG,
 				       "chunk %u: %u bytes, %u pages, flags %#x", i, f.stored_bytes,
@@ -294,12 +296,13 @@ static int load_chunk_table(struct snapshot_reader *r, uint64_t *ret_pages,
 			    struct snapshot_error *err)
 {
 	const struct format_header *h = &r->header;
-	const struct format_section *s = section_find(r, SNAPSHOT_SECTION_CHUNKS);
+	const struct format_section *s = reader_section(r, SNAPSHOT_SECTION_CHUNKS);
 	int ret;
 
 	if (!s || s->bytes != (uint64_t)h->chunks * sizeof(struct format_chunk))
 		return fail_at("chunk table", s ? s->offset : h->tables_offset, -EBADMSG,
 			       "missing, or not of %u chunks", h->chunks);
+	r->chunk_count = h->chunks;
 	r->chunks = calloc((size_t)h->chunks + 1, sizeof(*r->chunks));
 	if (!r->chunks)
 		return fail_at("chunk table", s->offset, -ENOMEM, "no memory");
@@ -322,13 +325,13 @@ static int load_chunk_table(struct snapshot_reader *r, uint64_t *ret_pages,
 /** Load the page index: each page at most once. */
 static int load_page_index(struct snapshot_reader *r, uint64_t pages, struct snapshot_error *err)
 {
-	const struct format_section *s = section_find(r, SNAPSHOT_SECTION_PAGE_INDEX);
+	const struct format_section *s = reader_section(r, SNAPSHOT_SECTION_PAGE_INDEX);
 	struct state_reader in = {0};
 	uint32_t next = 0, *list;
 
 	if (!s)
 		return fail_at("page index", r->header.tables_offset, -EBADMSG, "missing");
-	in.data = section_data(r, s);
+	in.data = reader_section_data(r, s);
 	in.left = s->bytes;
 	list = r->pages = malloc((pages + 1) * sizeof(*r->pages));
 	r->page_chunk = calloc(r->header.template_pages + 1, sizeof(*r->page_chunk));
@@ -359,13 +362,13 @@ static int load_page_index(struct snapshot_reader *r, uint64_t pages, struct sna
 
 static int load_working_set(struct snapshot_reader *r, struct snapshot_error *err)
 {
-	const struct format_section *s = section_find(r, SNAPSHOT_SECTION_WORKING_SET);
+	const struct format_section *s = reader_section(r, SNAPSHOT_SECTION_WORKING_SET);
 	struct state_reader in = {0};
 	int ret;
 
 	if (!s)
 		return 0;
-	in.data = section_data(r, s);
+	in.data = reader_section_data(r, s);
 	in.left = s->bytes;
 	ret = working_set_get(&in, r->header.template_pages, &r->working_set,
 			      &r->working_set_count);
@@ -375,8 +378,8 @@ static int load_working_set(struct snapshot_reader *r, struct snapshot_error *er
 	return 0;
 }
 
-int snapshot_reader_open(int fd, const char *name, struct snapshot_reader **ret_reader,
-			 struct snapshot_error *err)
+int snapshot_reader_open_alone(int fd, const char *name, struct snapshot_reader **ret_reader,
+			       struct snapshot_error *err)
 {
 	struct snapshot_reader *r = calloc(1, sizeof(*r));
 	uint64_t pages = 0;
@@ -388,6 +391,8 @@ int snapshot_reader_open(int fd, const char *name, struct snapshot_reader **ret_
 		return format_fail(err, name, "file", 0, -ENOMEM, "no memory");
 	}
 	r->fd = fd;
+	r->owned_fd = -1;
+	r->files[r->file_count++] = r;
 	ret = read_header(r, err);
 	if (!ret)
 		ret = sections_check(r, err);
@@ -397,6 +402,8 @@ int snapshot_reader_open(int fd, const char *name, struct snapshot_reader **ret_
 		ret = load_page_index(r, pages, err);
 	if (!ret)
 		ret = load_working_set(r, err);
+	if (!ret)
+		ret = base_load(r, err);
 	if (ret) {
 		snapshot_reader_free(r);
 		return ret;
@@ -410,12 +417,14 @@ void snapshot_reader_free(struct snapshot_reader *r)
 {
 	if (!r)
 		return;
+	snapshot_reader_free(r->base);
 	free(r->working_set);
 	free(r->page_chunk);
 	free(r->pages);
 	free(r->chunks);
 	free(r->buffer);
 	free(r->name);
+	cleanup_fd(&r->owned_fd);
 	free(r);
 }
 
@@ -429,7 +438,7 @@ const struct snapshot_params *snapshot_reader_params(const struct snapshot_reade
 const void *snapshot_reader_section(const struct snapshot_reader *r, enum snapshot_section kind,
 				    size_t *ret_n)
 {
-	const struct format_section *s = section_find(r, kind);
+	const struct format_section *s = reader_section(r, kind);
 
 	*ret_n = 0;
 	if (!s)
@@ -439,7 +448,7 @@ const void *snapshot_reader_section(const struct snapshot_reader *r, enum snapsh
 		return r->working_set;
 	}
 	*ret_n = s->bytes;
-	return section_data(r, s);
+	return reader_section_data(r, s);
 }
 
 const struct snapshot_ws_entry *snapshot_reader_working_set(const struct snapshot_reader *r,
@@ -451,22 +460,12 @@ const struct snapshot_ws_entry *snapshot_reader_working_set(const struct snapsho
 
 uint32_t snapshot_reader_chunk_count(const struct snapshot_reader *r)
 {
-	return r->header.chunks;
+	return r->chunk_count;
 }
 
 const struct snapshot_chunk *snapshot_reader_chunk(const struct snapshot_reader *r, uint32_t chunk)
 {
-	return chunk < r->header.chunks ? &r->chunks[chunk] : NULL;
-}
-
-void snapshot_reader_hot_extent(const struct snapshot_reader *r, uint64_t *ret_offset,
-				uint64_t *ret_bytes, uint32_t *ret_first_chunk,
-				uint32_t *ret_chunk_count)
-{
-	*ret_offset = r->header.hot_offset;
-	*ret_bytes = r->header.hot_bytes;
-	*ret_first_chunk = 0;
-	*ret_chunk_count = r->header.hot_chunks;
+	return chunk < r->chunk_count ? &r->chunks[chunk] : NULL;
 }
 
 uint32_t snapshot_reader_page_chunk(const struct snapshot_reader *r, uint32_t page)
@@ -474,4 +473,34 @@ uint32_t snapshot_reader_page_chunk(const struct snapshot_reader *r, uint32_t pa
 	if (page >= r->header.template_pages || !r->page_chunk[page])
 		return SNAPSHOT_PAGE_ZERO;
 	return r->page_chunk[page] - 1;
+}
+
+unsigned snapshot_reader_file_count(const struct snapshot_reader *r)
+{
+	return r->file_count;
+}
+
+const struct snapshot_reader *snapshot_reader_file(const struct snapshot_reader *r, unsigned file)
+{
+	return file < r->file_count ? r->files[file] : NULL;
+}
+
+bool snapshot_reader_may_be_base(const struct snapshot_reader *r)
+{
+	return r->need.depth < FORMAT_DEPTH_MAX;
+}
+
+int snapshot_reader_fd(const struct snapshot_reader *r)
+{
+	return r->fd;
+}
+
+const char *snapshot_reader_name(const struct snapshot_reader *r)
+{
+	return r->name;
+}
+
+struct snapshot_id snapshot_reader_id(const struct snapshot_reader *r)
+{
+	return (struct snapshot_id){.low = r->identity.low, .high = r->identity.high};
 }

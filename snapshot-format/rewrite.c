@@ -1,49 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rewrite.c - the same memory with other hot chunks: what a working set is recorded for */
-#include "common/cleanup.h"
+/* rewrite.c - the same memory with other hot chunks, or in one file instead of several */
 #include "snapshot-format/internal.h"
 
 enum {
-	CACHE_CHUNKS = 32, /* decoded chunks of the source: 2 MiB */
 	/* A cold chunk with this many pages ends where addresses jump by a whole chunk. */
 	COLD_PAGES_ENOUGH = 8,
+	PROGRESS_PAGES = 256,
 };
 
 /** struct rewrite - one copy in progress. */
 struct rewrite {
 	const struct snapshot_reader *r;
 	struct snapshot_writer *w;
+	struct page_source *source;
 	struct snapshot_error *err;
+	bool flat;     /* without a base; else a diff stays one */
 	uint8_t *done; /* by page: is in the working set, or was written */
 	struct snapshot_ws_entry *ws;
 	size_t ws_count;
 	unsigned count; /* pages in @data */
 	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
 	uint8_t data[SNAPSHOT_CHUNK_BYTES];
-	uint32_t cached[CACHE_CHUNKS]; /* chunk + 1 of the source, or 0 */
-	uint8_t cache[CACHE_CHUNKS][SNAPSHOT_CHUNK_BYTES];
+	void (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
+	uint64_t pages_done, pages_total;
 };
 
-/** A page of the source, decoded. The pointer is good until the next call. */
-static int source_page(struct rewrite *rw, uint32_t page, const uint8_t **ret_data)
+/** Does the copy hold this page in a chunk of its own? */
+static bool is_stored(const struct rewrite *rw, uint32_t page)
 {
 	uint32_t chunk = snapshot_reader_page_chunk(rw->r, page);
-	const struct snapshot_chunk *c = snapshot_reader_chunk(rw->r, chunk);
-	unsigned slot = chunk % CACHE_CHUNKS, i = 0;
 
-	if (rw->cached[slot] != chunk + 1) {
-		int ret;
-
-		rw->cached[slot] = 0;
-		ret = snapshot_reader_read_chunk(rw->r, chunk, rw->cache[slot], rw->err);
-		if (ret)
-			return ret;
-		rw->cached[slot] = chunk + 1;
-	}
-	while (c->pages[i] != page)
-		i++;
-	*ret_data = rw->cache[slot] + (size_t)i * PAGE_BYTES;
-	return 0;
+	return chunk != SNAPSHOT_PAGE_ZERO && (rw->flat || chunk < rw->r->header.chunks);
 }
 
 static int write_fail(struct rewrite *rw, int ret)
@@ -66,10 +54,12 @@ static int flush_chunk(struct rewrite *rw, bool hot)
 static int add_page(struct rewrite *rw, uint32_t page, bool hot)
 {
 	const uint8_t *data;
-	int ret = source_page(rw, page, &data);
+	int ret = page_source_get(rw->source, page, &data, rw->err);
 
 	if (ret)
 		return ret;
+	if (rw->progress && rw->pages_done++ % PROGRESS_PAGES == 0)
+		rw->progress(rw->progress_arg, rw->pages_done - 1, rw->pages_total);
 	memcpy(rw->data + (size_t)rw->count * PAGE_BYTES, data, PAGE_BYTES);
 	rw->pages[rw->count++] = page;
 	return rw->count == SNAPSHOT_CHUNK_PAGES ? flush_chunk(rw, hot) : 0;
@@ -81,7 +71,7 @@ static int copy_hot(struct rewrite *rw)
 		uint32_t page = rw->ws[i].page;
 		int ret = 0;
 
-		if (snapshot_reader_page_chunk(rw->r, page) != SNAPSHOT_PAGE_ZERO)
+		if (is_stored(rw, page))
 			ret = add_page(rw, page, true);
 		if (ret)
 			return ret;
@@ -96,7 +86,7 @@ static int copy_cold(struct rewrite *rw)
 	for (uint32_t page = 0; page < end; page++) {
 		int ret = 0;
 
-		if (rw->done[page] || snapshot_reader_page_chunk(rw->r, page) == SNAPSHOT_PAGE_ZERO)
+		if (rw->done[page] || !is_stored(rw, page))
 			continue;
 		if (rw->count >= COLD_PAGES_ENOUGH &&
 		    page - rw->pages[rw->count - 1] > SNAPSHOT_CHUNK_PAGES)
@@ -107,6 +97,24 @@ static int copy_cold(struct rewrite *rw)
 			return ret;
 	}
 	return flush_chunk(rw, false);
+}
+
+/** Of a diff: what its bases have stays there. */
+static int keep_base(struct rewrite *rw)
+{
+	uint32_t end = (uint32_t)rw->r->header.template_pages;
+	int ret;
+
+	if (rw->flat || !rw->r->base)
+		return 0;
+	ret = snapshot_writer_base(rw->w, rw->r->base, rw->r->base_name);
+	for (uint32_t page = 0; ret >= 0 && page < end; page++) {
+		uint32_t chunk = snapshot_reader_page_chunk(rw->r, page);
+
+		if (chunk != SNAPSHOT_PAGE_ZERO && chunk >= rw->r->header.chunks)
+			ret = snapshot_writer_same(rw->w, page, NULL);
+	}
+	return MIN(ret, 0);
 }
 
 /** Take the caller's working set: pages of the template, each once, flags of repetitions merged. */
@@ -156,7 +164,11 @@ static int rewrite_all(struct rewrite *rw, const struct snapshot_ws_entry *ws, s
 	if (!ret)
 		ret = snapshot_writer_new(out_fd, &rw->r->params, &rw->w);
 	if (!ret)
+		ret = writer_set_identity(rw->w, snapshot_reader_id(rw->r));
+	if (!ret)
 		ret = copy_sections(rw);
+	if (!ret)
+		ret = keep_base(rw);
 	if (ret)
 		return write_fail(rw, ret);
 	ret = copy_hot(rw);
@@ -168,6 +180,27 @@ static int rewrite_all(struct rewrite *rw, const struct snapshot_ws_entry *ws, s
 	return ret ? write_fail(rw, ret) : 0;
 }
 
+/** @rw: with what is particular to one kind of copy. */
+static int copy(struct rewrite *rw, const struct snapshot_reader *r,
+		const struct snapshot_ws_entry *ws, size_t ws_count, int out_fd,
+		struct snapshot_error *err)
+{
+	int ret = -ENOMEM;
+
+	rw->r = r;
+	rw->err = err;
+	rw->source = page_source_new(r);
+	if (rw->source)
+		ret = rewrite_all(rw, ws, ws_count, out_fd);
+	else
+		write_fail(rw, ret);
+	snapshot_writer_free(rw->w);
+	free(rw->source);
+	free(rw->done);
+	free(rw->ws);
+	return ret;
+}
+
 int snapshot_rewrite(const struct snapshot_reader *r, const struct snapshot_ws_entry *ws,
 		     size_t ws_count, int out_fd, struct snapshot_error *err)
 {
@@ -176,12 +209,26 @@ int snapshot_rewrite(const struct snapshot_reader *r, const struct snapshot_ws_e
 
 	if (!rw)
 		return format_fail(err, r->name, "copy", 0, -ENOMEM, "no memory");
-	rw->r = r;
-	rw->err = err;
-	ret = rewrite_all(rw, ws, ws_count, out_fd);
-	snapshot_writer_free(rw->w);
-	free(rw->done);
-	free(rw->ws);
+	ret = copy(rw, r, ws, ws_count, out_fd, err);
+	free(rw);
+	return ret;
+}
+
+int snapshot_flatten(const struct snapshot_reader *r, int out_fd,
+		     void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+		     struct snapshot_error *err)
+{
+	struct rewrite *rw = calloc(1, sizeof(*rw));
+	int ret;
+
+	if (!rw)
+		return format_fail(err, r->name, "copy", 0, -ENOMEM, "no memory");
+	rw->flat = true;
+	rw->progress = progress;
+	rw->progress_arg = arg;
+	for (uint32_t page = 0; page < r->header.template_pages; page++)
+		rw->pages_total += snapshot_reader_page_chunk(r, page) != SNAPSHOT_PAGE_ZERO;
+	ret = copy(rw, r, r->working_set, r->working_set_count, out_fd, err);
 	free(rw);
 	return ret;
 }

@@ -6,6 +6,10 @@
  * set), a page index, and chunks of up to 64 KiB of guest memory, compressed and checksummed one by
  * one. docs/snapshot-format.md is the specification; format.h is the layout in C.
  *
+ * A file may be a diff: it holds what differs from its base, a snapshot file in the same directory,
+ * which may be a diff itself. A reader opens all files of such a chain and makes one index of them:
+ * chunks of the file itself come first, then those of its base, and so on.
+ *
  * "Page" is a 4 KiB page of the guest's RAM, numbered from 0. All functions return 0 or -errno
  * unless they say otherwise; when a file is at fault they return -EBADMSG (damaged), -ENOTSUP (too
  * new, other architecture or unknown incompatible feature) or -EINVAL (not a snapshot) and fill a
@@ -23,10 +27,12 @@
 /** Limits that a reader enforces before it allocates anything. */
 #define SNAPSHOT_PAGES_MAX	   (16ull << 18) /* 16 GiB of guest memory */
 #define SNAPSHOT_SECTION_BYTES_MAX (64u << 20)
+/** Files that make one snapshot: a diff, its base, the base of that, ... */
+#define SNAPSHOT_FILES_MAX 8u
 
 /** struct snapshot_error - what is wrong with a file, ready to print. */
 struct snapshot_error {
-	char text[256]; /**< "file: section at offset N: what is wrong" */
+	char text[512]; /**< "file: section at offset N: what is wrong" */
 };
 
 /** Sections that a writer supplies and a reader returns; numbers are on disk and never reused. */
@@ -37,6 +43,9 @@ enum snapshot_section {
 	SNAPSHOT_SECTION_WORKING_SET = 3, /**< pages by first touch; see struct snapshot_ws_entry */
 	SNAPSHOT_SECTION_CHUNKS = 4,	  /**< chunk table (written by the library) */
 	SNAPSHOT_SECTION_PAGE_INDEX = 5,  /**< page index (written by the library) */
+	SNAPSHOT_SECTION_BASE = 6,	  /**< which file a diff is based on (by the library) */
+	SNAPSHOT_SECTION_ZERO_PAGES = 7,  /**< of a diff: zero, unlike in the base (likewise) */
+	SNAPSHOT_SECTION_IDENTITY = 8,	  /**< the identity of what it is a copy of (likewise) */
 };
 
 /** Flags of a working set entry. */
@@ -46,6 +55,14 @@ enum snapshot_section {
 struct snapshot_ws_entry {
 	uint32_t page;
 	uint32_t flags; /**< SNAPSHOT_WS_* */
+};
+
+/**
+ * struct snapshot_id - which snapshot it is, whatever the order of its chunks and however many
+ * files it takes: a copy that snapshot_rewrite() or snapshot_flatten() makes has the same.
+ */
+struct snapshot_id {
+	uint64_t low, high;
 };
 
 /** struct snapshot_params - what the header says about the machine. */
@@ -72,6 +89,28 @@ struct snapshot_writer;
  */
 int snapshot_writer_new(int fd, const struct snapshot_params *params,
 			struct snapshot_writer **ret_writer);
+
+struct snapshot_reader;
+
+/**
+ * snapshot_writer_base() - make it a diff: pages as in @base are left out. Before any page.
+ * @base: must live until the writer is freed; of the same guest, so of the same kind and RAM
+ * @name: of the base's file, which is in the directory that the new file will be in
+ * A page is as in the base only after snapshot_writer_same() said so: whatever was given to neither
+ * that nor snapshot_writer_chunk() is zero, as in any snapshot.
+ * Return: 0, -EINVAL (order, @name has a slash or is empty, another guest), -EMLINK (the base has
+ * as many files as a snapshot may have: flatten it first) or -ENOMEM.
+ */
+int snapshot_writer_base(struct snapshot_writer *w, const struct snapshot_reader *base,
+			 const char *name);
+
+/**
+ * snapshot_writer_same() - of a diff: is @page as in the base? Then it is done with.
+ * @data: its 4 KiB, to be compared with the base's; NULL: the caller knows
+ * Return: 1 for yes, 0 for no, -EINVAL (no base, range, given before), -EBADMSG or an error of
+ * read.
+ */
+int snapshot_writer_same(struct snapshot_writer *w, uint32_t page, const void *data);
 
 /** snapshot_writer_section() - add STATE, METADATA or WORKING_SET; @data is copied. Once each. */
 int snapshot_writer_section(struct snapshot_writer *w, enum snapshot_section kind, const void *data,
@@ -107,30 +146,58 @@ int snapshot_file_install(int dirfd, int fd, const char *tmp_name, const char *n
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-struct snapshot_reader;
-
-/** Where a chunk lies in the file, and how to check it. */
+/**
+ * struct snapshot_chunk - where a chunk lies in its file, and how to check it.
+ * @live: bit i: the snapshot has @pages[i] from here. Of others the chunk has older contents: a
+ *file further up the chain has newer ones, or says that they are zero
+ */
 struct snapshot_chunk {
-	uint64_t offset;       /**< in the file, in bytes */
+	uint64_t offset;       /**< in its file, in bytes */
 	uint32_t stored_bytes; /**< as stored */
 	uint8_t page_count;    /**< 1 to SNAPSHOT_CHUNK_PAGES */
+	uint8_t file;	       /**< of the chain: 0 is the file itself, 1 its base, ... */
 	bool raw;	       /**< stored uncompressed */
-	bool hot;
+	bool hot;	       /**< in its file */
+	uint16_t live;
 	uint64_t xxh3;	       /**< XXH3-64 of the stored bytes */
 	const uint32_t *pages; /**< its page numbers, ascending; owned by the reader */
 };
 
+static inline bool snapshot_chunk_has(const struct snapshot_chunk *c, unsigned i)
+{
+	return c->live >> i & 1;
+}
+
 /**
  * snapshot_reader_open() - check and load all metadata; chunk data is not touched.
- * @fd: stays the caller's and must stay open while the reader lives
+ * @dirfd, @path: the file; bases are opened in the directory that @path is in
  * @name: how to name the file in errors
  * Reads header, tables and sections with few large reads, verifies every checksum and every
- * cross reference: after 0, chunk offsets lie inside the file, page numbers inside
- * template_pages, and no page is in two chunks.
+ * cross reference: after 0, chunk offsets lie inside their files, @live page numbers inside
+ * template_pages, and every page is live in one chunk at most. Every base is the snapshot that the
+ * diff was made on, else -ESTALE.
  */
-int snapshot_reader_open(int fd, const char *name, struct snapshot_reader **ret_reader,
-			 struct snapshot_error *err);
+int snapshot_reader_open(int dirfd, const char *path, const char *name,
+			 struct snapshot_reader **ret_reader, struct snapshot_error *err);
+/**
+ * snapshot_reader_open_alone() - the same for one file, whatever it is based on: for its sections.
+ * Of a diff, pages are SNAPSHOT_PAGE_ZERO where they are not its own.
+ * @fd: stays the caller's and must stay open while the reader lives
+ */
+int snapshot_reader_open_alone(int fd, const char *name, struct snapshot_reader **ret_reader,
+			       struct snapshot_error *err);
 void snapshot_reader_free(struct snapshot_reader *r);
+
+/** snapshot_reader_file_count() - files of the chain; 1 for what is no diff. */
+unsigned snapshot_reader_file_count(const struct snapshot_reader *r);
+/** snapshot_reader_file() - one of them, with all that is below it; 0 is @r. Owned by @r. */
+const struct snapshot_reader *snapshot_reader_file(const struct snapshot_reader *r, unsigned file);
+/** snapshot_reader_may_be_base() - else it is of as many files as can be: flatten it first. */
+bool snapshot_reader_may_be_base(const struct snapshot_reader *r);
+/** snapshot_reader_fd() - of the file; the reader's. */
+int snapshot_reader_fd(const struct snapshot_reader *r);
+const char *snapshot_reader_name(const struct snapshot_reader *r);
+struct snapshot_id snapshot_reader_id(const struct snapshot_reader *r);
 
 const struct snapshot_params *snapshot_reader_params(const struct snapshot_reader *r);
 /** snapshot_reader_section() - NULL when the file has none; owned by the reader. */
@@ -139,14 +206,9 @@ const void *snapshot_reader_section(const struct snapshot_reader *r, enum snapsh
 /** snapshot_reader_working_set() - entries in order of first touch; owned by the reader. */
 const struct snapshot_ws_entry *snapshot_reader_working_set(const struct snapshot_reader *r,
 							    size_t *ret_count);
+/** snapshot_reader_chunk_count() - of all files. */
 uint32_t snapshot_reader_chunk_count(const struct snapshot_reader *r);
 const struct snapshot_chunk *snapshot_reader_chunk(const struct snapshot_reader *r, uint32_t chunk);
-/** snapshot_reader_hot_extent() - byte range of the file that holds all hot chunks; 0 bytes if
- * none. */
-void snapshot_reader_hot_extent(const struct snapshot_reader *r, uint64_t *ret_offset,
-				uint64_t *ret_bytes, uint32_t *ret_first_chunk,
-				uint32_t *ret_chunk_count);
-
 #define SNAPSHOT_PAGE_ZERO UINT32_MAX
 /** snapshot_reader_page_chunk() - the chunk that holds @page, or SNAPSHOT_PAGE_ZERO. O(1). */
 uint32_t snapshot_reader_page_chunk(const struct snapshot_reader *r, uint32_t page);
@@ -170,10 +232,19 @@ int snapshot_reader_read_chunk(const struct snapshot_reader *r, uint32_t chunk, 
 /**
  * snapshot_rewrite() - copy a snapshot with another working set: the pages of @ws become the hot
  * chunks (chunk by chunk in first-touch order, 16 pages each, sorted by page inside a chunk), all
- * others the cold ones in address order.
+ * others the cold ones in address order. A diff stays one: pages of its bases stay where they are.
  * @out_fd: as for snapshot_writer_new(). Blocks; for a worker, never for an event loop.
  */
 int snapshot_rewrite(const struct snapshot_reader *r, const struct snapshot_ws_entry *ws,
 		     size_t ws_count, int out_fd, struct snapshot_error *err);
+
+/**
+ * snapshot_flatten() - copy a chain into one file without a base; working set and all else stay.
+ * @out_fd: as for snapshot_writer_new(). Blocks.
+ * @progress: called now and then with pages done and pages to do; or NULL
+ */
+int snapshot_flatten(const struct snapshot_reader *r, int out_fd,
+		     void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+		     struct snapshot_error *err);
 
 #endif

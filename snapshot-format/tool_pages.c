@@ -2,21 +2,24 @@
 /* tool_pages.c - `snapshot pages` and `snapshot diff`: guest memory, drawn and compared */
 #include <stdio.h>
 
+#include "common/cleanup.h"
 #include "snapshot-format/tool.h"
 
 enum { MAP_COLUMNS = 64, MAP_ROWS_MAX = 32 };
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
+/** Of a base's chunk, the pages that were not replaced. */
 static json_t *chunk_json(const struct snapshot_chunk *c)
 {
 	json_t *pages = json_array();
 
 	for (unsigned i = 0; i < c->page_count; i++)
-		json_array_append_new(pages, json_integer(c->pages[i]));
-	return json_pack("{s:I, s:I, s:b, s:b, s:o}", "offset", (json_int_t)c->offset,
-			 "stored_bytes", (json_int_t)c->stored_bytes, "hot", (int)c->hot, "raw",
-			 (int)c->raw, "pages", pages);
+		if (snapshot_chunk_has(c, i))
+			json_array_append_new(pages, json_integer(c->pages[i]));
+	return json_pack("{s:i, s:I, s:I, s:b, s:b, s:o}", "file", (int)c->file, "offset",
+			 (json_int_t)c->offset, "stored_bytes", (json_int_t)c->stored_bytes, "hot",
+			 (int)c->hot, "raw", (int)c->raw, "pages", pages);
 }
 
 static int pages_json(const struct tool_file *f)
@@ -38,20 +41,22 @@ static int pages_json(const struct tool_file *f)
 /** Pages [first, first + count) as one character: what most of them are. */
 static char map_cell(const struct snapshot_reader *r, uint64_t first, uint64_t count)
 {
-	uint64_t hot = 0, cold = 0;
+	uint64_t hot = 0, cold = 0, base = 0;
 
 	for (uint64_t page = first; page < first + count; page++) {
 		uint32_t chunk = snapshot_reader_page_chunk(r, (uint32_t)page);
 
 		if (chunk == SNAPSHOT_PAGE_ZERO)
 			continue;
-		if (snapshot_reader_chunk(r, chunk)->hot)
+		if (snapshot_reader_chunk(r, chunk)->file)
+			base++;
+		else if (snapshot_reader_chunk(r, chunk)->hot)
 			hot++;
 		else
 			cold++;
 	}
 	if (!hot && !cold)
-		return ' ';
+		return base * 2 > count ? '=' : base ? ':' : ' ';
 	if (hot * 2 > count)
 		return '#';
 	if (hot)
@@ -65,9 +70,10 @@ static void print_map(const struct snapshot_reader *r)
 
 	while (pages > per_cell * MAP_COLUMNS * MAP_ROWS_MAX)
 		per_cell *= 2;
-	printf("one character is %llu page%s: # hot  + some hot  - cold  . some cold  (blank) "
+	printf("one character is %llu page%s: # hot  + some hot  - cold  . some cold  %s(blank) "
 	       "zero\n",
-	       (unsigned long long)per_cell, per_cell == 1 ? "" : "s");
+	       (unsigned long long)per_cell, per_cell == 1 ? "" : "s",
+	       r->file_count > 1 ? "= base  : some base  " : "");
 	for (uint64_t row = 0; row < pages; row += per_cell * MAP_COLUMNS) {
 		printf("%9llu |", (unsigned long long)row);
 		for (unsigned i = 0; i < MAP_COLUMNS; i++) {
@@ -83,51 +89,24 @@ static void print_map(const struct snapshot_reader *r)
 int tool_pages(const struct tool_file *f, bool json)
 {
 	const struct format_header *h = &f->reader->header;
-	uint64_t stored = tool_page_bytes(f->reader) / PAGE_BYTES, hot = 0;
+	struct tool_pages pages = tool_count_pages(f->reader);
+	uint64_t hot = 0;
 
 	if (json)
 		return pages_json(f);
 	for (uint32_t i = 0; i < h->hot_chunks; i++)
 		hot += snapshot_reader_chunk(f->reader, i)->page_count;
-	printf("%s: %llu pages: %llu hot, %llu cold, %llu zero\n", f->path,
+	printf("%s: %llu pages: %llu hot, %llu cold, ", f->path,
 	       (unsigned long long)h->template_pages, (unsigned long long)hot,
-	       (unsigned long long)(stored - hot),
-	       (unsigned long long)(h->template_pages - stored));
+	       (unsigned long long)(pages.own - hot));
+	if (f->reader->file_count > 1)
+		printf("%llu in its bases, ", (unsigned long long)pages.base);
+	printf("%llu zero\n", (unsigned long long)pages.zero);
 	print_map(f->reader);
 	return TOOL_OK;
 }
 
 /* ---- diff ------------------------------------------------------------------------------------ */
-
-/** struct page_source - pages of a file in any order; the last chunk stays decoded. */
-struct page_source {
-	const struct snapshot_reader *r;
-	uint32_t chunk; /* in @data, or SNAPSHOT_PAGE_ZERO */
-	uint8_t data[SNAPSHOT_CHUNK_BYTES];
-};
-
-/** The bytes of a page, zero pages too. NULL: the chunk is damaged, which was said. */
-static const uint8_t *page_get(struct page_source *s, uint32_t page)
-{
-	static const uint8_t zero[PAGE_BYTES];
-	uint32_t chunk = snapshot_reader_page_chunk(s->r, page);
-	struct snapshot_error err;
-	unsigned i = 0;
-
-	if (chunk == SNAPSHOT_PAGE_ZERO)
-		return zero;
-	if (chunk != s->chunk) {
-		s->chunk = SNAPSHOT_PAGE_ZERO;
-		if (snapshot_reader_read_chunk(s->r, chunk, s->data, &err)) {
-			fprintf(stderr, "snapshot: %s\n", err.text);
-			return NULL;
-		}
-		s->chunk = chunk;
-	}
-	while (snapshot_reader_chunk(s->r, chunk)->pages[i] != page)
-		i++;
-	return s->data + (size_t)i * PAGE_BYTES;
-}
 
 /** struct difference - what diff has found. */
 struct difference {
@@ -140,14 +119,15 @@ static int compare_page(struct page_source *a, struct page_source *b, uint32_t p
 {
 	bool in_a = snapshot_reader_page_chunk(a->r, page) != SNAPSHOT_PAGE_ZERO;
 	bool in_b = snapshot_reader_page_chunk(b->r, page) != SNAPSHOT_PAGE_ZERO;
+	struct snapshot_error err = {""};
 	const uint8_t *pa, *pb;
 
 	if (!in_a && !in_b)
 		return TOOL_OK;
-	pa = page_get(a, page);
-	pb = page_get(b, page);
-	if (!pa || !pb)
+	if (page_source_get(a, page, &pa, &err) || page_source_get(b, page, &pb, &err)) {
+		fprintf(stderr, "snapshot: %s\n", err.text);
 		return TOOL_BAD;
+	}
 	if (!memcmp(pa, pb, PAGE_BYTES)) {
 		d->same++;
 		return TOOL_OK;
@@ -198,14 +178,16 @@ static int print_difference(const struct tool_file *a, const struct tool_file *b
 
 int tool_diff(const struct tool_file *a, const struct tool_file *b, bool json)
 {
-	struct page_source sources[2] = {{.r = a->reader, .chunk = SNAPSHOT_PAGE_ZERO},
-					 {.r = b->reader, .chunk = SNAPSHOT_PAGE_ZERO}};
+	CLEANUP_FREE struct page_source *pa = page_source_new(a->reader);
+	CLEANUP_FREE struct page_source *pb = page_source_new(b->reader);
 	uint64_t end = MAX(a->reader->params.template_pages, b->reader->params.template_pages);
 	struct difference d = {.pages = json_array()};
-	int ret = TOOL_OK;
+	int ret = pa && pb ? TOOL_OK : TOOL_USAGE;
 
+	if (ret)
+		fputs("snapshot: no memory\n", stderr);
 	for (uint64_t page = 0; !ret && page < end; page++)
-		ret = compare_page(&sources[0], &sources[1], (uint32_t)page, &d);
+		ret = compare_page(pa, pb, (uint32_t)page, &d);
 	if (!ret)
 		ret = print_difference(a, b, &d, json);
 	json_decref(d.pages);

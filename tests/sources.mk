@@ -29,11 +29,13 @@ test_frame_LIBS := vmm common
 UNIT_TESTS += test_mm_model
 test_mm_model_LIBS := vmm common
 # The snapshot format. `test_format --golden FILE` writes the golden snapshot of this version.
-UNIT_TESTS += test_format test_format_damage
+UNIT_TESTS += test_format test_format_damage test_format_diff
 test_format_LIBS := snapshot common
 test_format_LDLIBS := $(snapshot_lib_LDLIBS)
 test_format_damage_LIBS := snapshot common
 test_format_damage_LDLIBS := $(snapshot_lib_LDLIBS)
+test_format_diff_LIBS := snapshot common
+test_format_diff_LDLIBS := $(snapshot_lib_LDLIBS)
 UNIT_TESTS += test_mm
 test_mm_LIBS := vmm common
 UNIT_TESTS += test_neighbours

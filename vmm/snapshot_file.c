@@ -57,28 +57,17 @@ int snapshot_file_open(struct snapshot_file *f, const char *path)
 	struct snapshot_error err = {{0}};
 	int ret;
 
-	*f = (struct snapshot_file){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC)};
-	if (f->fd < 0) {
-		ret = -errno;
-		log_error("restore: %s: %s", path, strerror(-ret));
-		return ret;
-	}
-	ret = snapshot_reader_open(f->fd, path, &f->reader, &err);
-	if (ret) {
+	*f = (struct snapshot_file){.path = path};
+	ret = snapshot_reader_open(AT_FDCWD, path, path, &f->reader, &err);
+	if (ret)
 		log_error("restore: %s", err.text);
-		snapshot_file_close(f);
-	}
 	return ret;
 }
 
 void snapshot_file_close(struct snapshot_file *f)
 {
-	if (f->reader)
-		snapshot_reader_free(f->reader);
-	if (f->fd >= 0)
-		close(f->fd);
+	snapshot_reader_free(f->reader);
 	f->reader = NULL;
-	f->fd = -1;
 }
 
 static int fill_template(const struct snapshot_reader *r, int memfd)
@@ -88,11 +77,12 @@ static int fill_template(const struct snapshot_reader *r, int memfd)
 
 	for (uint32_t i = 0; i < snapshot_reader_chunk_count(r); i++) {
 		const struct snapshot_chunk *chunk = snapshot_reader_chunk(r, i);
-		int ret = snapshot_reader_read_chunk(r, i, pages, &err);
+		int ret = chunk->live ? snapshot_reader_read_chunk(r, i, pages, &err) : 0;
 
 		for (unsigned k = 0; !ret && k < chunk->page_count; k++)
-			ret = pwrite_full(memfd, pages + (size_t)k * PAGE_BYTES, PAGE_BYTES,
-					  (uint64_t)chunk->pages[k] * PAGE_BYTES);
+			if (snapshot_chunk_has(chunk, k))
+				ret = pwrite_full(memfd, pages + (size_t)k * PAGE_BYTES, PAGE_BYTES,
+						  (uint64_t)chunk->pages[k] * PAGE_BYTES);
 		if (ret) {
 			log_error("restore: %s", err.text[0] ? err.text : strerror(-ret));
 			return ret;

@@ -18,10 +18,9 @@ int snapshot_file_write(const char *path,
 			int (*write)(void *guest, int fd, struct capture_stats *ret_stats),
 			void *guest);
 
-/** struct snapshot_file - one that is open. Zero it with fd = -1. */
+/** struct snapshot_file - one that is open, with what it is based on. Zero it. */
 struct snapshot_file {
 	const char *path;
-	int fd;
 	struct snapshot_reader *reader;
 };
 

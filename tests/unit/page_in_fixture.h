@@ -60,46 +60,97 @@ static inline bool page_is_right(uint32_t page, const void *at)
 	return !memcmp(words, at, PAGE_BYTES);
 }
 
-/** Chunks of 16 pages in address order, the pages of @ws first. */
-static inline void write_snapshot(const char *name, const struct snapshot_ws_entry *ws,
-				  size_t ws_count)
+enum { LAYERS = 3 };
+
+/** What file @layer of a chain has: pages get their right contents in one of them, old ones before.
+ */
+static inline void make_layer_page(unsigned layer, uint32_t page, uint32_t *words)
+{
+	if (layer >= (page % 7 == 0 ? 1 + page % 2 : page % LAYERS))
+		make_page(page, words);
+	else
+		memset(words, 0xe0 + (int)layer, PAGE_BYTES);
+}
+
+/** struct layer_writer - a file of a chain that is being written. */
+struct layer_writer {
+	struct snapshot_writer *w;
+	bool diff;
+	unsigned layer, count;
+	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
+	uint32_t data[SNAPSHOT_CHUNK_PAGES][PAGE_BYTES / 4];
+};
+
+static inline void layer_flush(struct layer_writer *l, bool hot)
+{
+	if (l->count)
+		assert_int_equal(snapshot_writer_chunk(l->w, l->pages, l->count, l->data, hot), 0);
+	l->count = 0;
+}
+
+static inline void layer_add(struct layer_writer *l, uint32_t page)
+{
+	make_layer_page(l->layer, page, l->data[l->count]);
+	if (l->diff && snapshot_writer_same(l->w, page, l->data[l->count]) == 1)
+		return;
+	l->pages[l->count++] = page;
+}
+
+/** Chunks of 16 pages in address order, the pages of @ws first. @base: NULL, or it is a diff. */
+static inline void write_layer(const char *name, const char *base, unsigned layer,
+			       const struct snapshot_ws_entry *ws, size_t ws_count)
 {
 	const struct snapshot_params params = {
 		.ram_pages = 2 * PAGES, .template_pages = PAGES, .guest_kind = 1};
 	int fd = openat(dirfd_, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	static uint32_t data[SNAPSHOT_CHUNK_PAGES][PAGE_BYTES / 4];
-	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
-	struct snapshot_writer *w;
+	static struct layer_writer l;
+	struct snapshot_reader *r = NULL;
 	static bool done[PAGES];
-	unsigned n = 0;
 
 	memset(done, 0, sizeof(done));
-	assert_int_equal(snapshot_writer_new(fd, &params, &w), 0);
-	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_STATE, "state", 5), 0);
-	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_METADATA, "{}", 2), 0);
+	l.layer = layer;
+	l.diff = base;
+	assert_int_equal(snapshot_writer_new(fd, &params, &l.w), 0);
+	if (base) {
+		assert_int_equal(snapshot_reader_open(dirfd_, base, base, &r, NULL), 0);
+		assert_int_equal(snapshot_writer_base(l.w, r, base), 0);
+	}
+	assert_int_equal(snapshot_writer_section(l.w, SNAPSHOT_SECTION_STATE, "state", 5), 0);
+	assert_int_equal(snapshot_writer_section(l.w, SNAPSHOT_SECTION_METADATA, "{}", 2), 0);
 	if (ws_count)
-		assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_WORKING_SET, ws,
+		assert_int_equal(snapshot_writer_section(l.w, SNAPSHOT_SECTION_WORKING_SET, ws,
 							 ws_count * sizeof(*ws)),
 				 0);
 	for (size_t i = 0; i < ws_count; i++) {
 		done[ws[i].page] = true;
-		make_page(ws[i].page, data[0]);
-		pages[0] = ws[i].page;
-		assert_int_equal(snapshot_writer_chunk(w, pages, 1, data, true), 0);
+		layer_add(&l, ws[i].page);
+		layer_flush(&l, true);
 	}
 	for (uint32_t page = 0; page < PAGES; page++) {
-		if (!done[page]) {
-			make_page(page, data[n]);
-			pages[n++] = page;
-		}
-		if (n == SNAPSHOT_CHUNK_PAGES || (n && page == PAGES - 1)) {
-			assert_int_equal(snapshot_writer_chunk(w, pages, n, data, false), 0);
-			n = 0;
-		}
+		if (!done[page])
+			layer_add(&l, page);
+		if (l.count == SNAPSHOT_CHUNK_PAGES || page == PAGES - 1)
+			layer_flush(&l, false);
 	}
-	assert_int_equal(snapshot_writer_finish(w), 0);
-	snapshot_writer_free(w);
+	assert_int_equal(snapshot_writer_finish(l.w), 0);
+	snapshot_writer_free(l.w);
+	snapshot_reader_free(r);
 	close(fd);
+}
+
+static inline void write_snapshot(const char *name, const struct snapshot_ws_entry *ws,
+				  size_t ws_count)
+{
+	write_layer(name, NULL, LAYERS, ws, ws_count);
+}
+
+/** The same memory in three files: @name on layer-1 on layer-0. */
+static inline void write_chain(const char *name, const struct snapshot_ws_entry *ws,
+			       size_t ws_count)
+{
+	write_layer("layer-0", NULL, 0, NULL, 0);
+	write_layer("layer-1", "layer-0", 1, NULL, 0);
+	write_layer(name, "layer-1", 2, ws, ws_count);
 }
 
 static inline struct template *open_template(const char *name)

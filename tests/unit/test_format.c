@@ -28,7 +28,7 @@ static struct snapshot_reader *open_ok(int fd)
 	struct snapshot_error err = {""};
 	struct snapshot_reader *r;
 
-	if (snapshot_reader_open(fd, "test.snapshot", &r, &err))
+	if (snapshot_reader_open_alone(fd, "test.snapshot", &r, &err))
 		fail_msg("%s", err.text);
 	return r;
 }
@@ -91,23 +91,21 @@ static void check_golden(const struct snapshot_reader *r)
 
 static void test_round_trip(void **state)
 {
-	uint64_t offset, bytes;
 	struct snapshot_reader *r;
-	uint32_t first, count;
+	uint64_t offset;
 	int fd = new_file();
 
 	(void)state;
 	assert_int_equal(golden_write(fd), 0);
 	r = open_ok(fd);
 	check_golden(r);
-	snapshot_reader_hot_extent(r, &offset, &bytes, &first, &count);
+	offset = r->header.hot_offset;
 	assert_int_equal(offset % FORMAT_ALIGN, 0);
-	assert_int_equal(first, 0);
-	assert_int_equal(count, 2);
+	assert_int_equal(r->header.hot_chunks, 2);
 	assert_int_equal(snapshot_reader_chunk(r, 0)->offset, offset);
 	assert_int_equal(snapshot_reader_chunk(r, 1)->offset +
 				 snapshot_reader_chunk(r, 1)->stored_bytes,
-			 offset + bytes);
+			 offset + r->header.hot_bytes);
 	assert_int_equal(snapshot_reader_chunk(r, 2)->offset % FORMAT_ALIGN, 0);
 	assert_true(snapshot_reader_chunk(r, 1)->hot && !snapshot_reader_chunk(r, 2)->hot);
 	assert_true(snapshot_reader_chunk(r, 3)->raw);
@@ -116,6 +114,29 @@ static void test_round_trip(void **state)
 	assert_int_equal(r->header.tables_offset, FORMAT_HEADER_BYTES);
 	snapshot_reader_free(r);
 	close(fd);
+}
+
+static void test_golden_diff(void **state)
+{
+	struct snapshot_error err = {""};
+	struct snapshot_reader *r;
+	uint8_t page[PAGE_BYTES];
+
+	(void)state;
+	if (snapshot_reader_open(AT_FDCWD, "tests/golden/version-1-diff.snapshot", "golden", &r,
+				 &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(snapshot_reader_file_count(r), 2);
+	for (uint32_t i = 0; i < GOLDEN_TEMPLATE_PAGES; i++) {
+		bool stored = i < 7 || i == GOLDEN_NOISE_PAGE || i == 20 || i == 40 || i == 42 ||
+			      i == 43 || i == 63;
+
+		golden_page(i == 3 || i == 50 || i == 51 ? i + 100 : i, page);
+		if (i == 4 || i == 5 || (!stored && i != 50 && i != 51))
+			memset(page, 0, sizeof(page));
+		check_page(r, i, page);
+	}
+	snapshot_reader_free(r);
 }
 
 static void test_golden_version_1(void **state)
@@ -234,8 +255,7 @@ static void test_rewrite(void **state)
 	const struct snapshot_ws_entry *got;
 	struct snapshot_reader *r, *r2, *r3;
 	struct snapshot_error err = {""};
-	uint32_t first, count, last = 0;
-	uint64_t offset, bytes;
+	uint32_t last = 0;
 	size_t n;
 
 	(void)state;
@@ -249,8 +269,7 @@ static void test_rewrite(void **state)
 	assert_int_equal(n, 6); /* once each, and only pages of the template */
 	assert_int_equal(got[1].page, 7);
 	assert_int_equal(got[1].flags, SNAPSHOT_WS_WRITTEN);
-	snapshot_reader_hot_extent(r2, &offset, &bytes, &first, &count);
-	assert_int_equal(count, 1);
+	assert_int_equal(r2->header.hot_chunks, 1);
 	/* 9 and 2999 % 3 == 2: 9 is a zero page, so five of the six are stored. */
 	assert_int_equal(snapshot_reader_chunk(r2, 0)->page_count, 5);
 	for (uint32_t i = 1; i < snapshot_reader_chunk_count(r2); i++) {
@@ -333,7 +352,7 @@ static void test_no_space(void **state)
 		if (!ret)
 			break;
 		assert_int_equal(ret, -EFBIG);
-		assert_true(snapshot_reader_open(fd, "t", &r, &err) < 0);
+		assert_true(snapshot_reader_open_alone(fd, "t", &r, &err) < 0);
 	}
 	assert_int_equal(ret, 0); /* with enough room it works */
 	signal(SIGXFSZ, SIG_DFL);
@@ -360,7 +379,7 @@ static void test_disk_full(void **state)
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(golden_write(fd), -ENOSPC);
-	assert_true(snapshot_reader_open(fd, "t", &r, &err) < 0);
+	assert_true(snapshot_reader_open_alone(fd, "t", &r, &err) < 0);
 	close(fd);
 	assert_int_equal(umount(dir), 0);
 	rmdir(dir);
@@ -403,6 +422,20 @@ static void test_install(void **state)
 	rmdir(dir);
 }
 
+/** `test_format --golden-diff FILE` writes the golden diff, likewise. */
+static int write_golden_diff_file(const char *path)
+{
+	int dirfd = open("tests/golden", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	int ret = fd < 0 ? -errno : golden_write_diff(dirfd, "version-1.snapshot", fd);
+
+	if (ret)
+		fprintf(stderr, "%s: %s\n", path, strerror(-ret));
+	close(fd);
+	close(dirfd);
+	return ret ? 1 : 0;
+}
+
 /** `test_format --golden FILE` writes the golden snapshot, once for each version of the format. */
 static int write_golden_file(const char *path)
 {
@@ -417,13 +450,15 @@ static int write_golden_file(const char *path)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_golden_version_1),
-		cmocka_unit_test(test_empty),	   cmocka_unit_test(test_large),
-		cmocka_unit_test(test_rewrite),	   cmocka_unit_test(test_writer_refuses),
-		cmocka_unit_test(test_no_space),   cmocka_unit_test(test_disk_full),
-		cmocka_unit_test(test_install),
+		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_golden_version_1),
+		cmocka_unit_test(test_golden_diff),    cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_large),	       cmocka_unit_test(test_rewrite),
+		cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_no_space),
+		cmocka_unit_test(test_disk_full),      cmocka_unit_test(test_install),
 	};
 
+	if (argc == 3 && !strcmp(argv[1], "--golden-diff"))
+		return write_golden_diff_file(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--golden"))
 		return write_golden_file(argv[2]);
 	return cmocka_run_group_tests(tests, NULL, NULL);

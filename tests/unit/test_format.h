@@ -94,6 +94,39 @@ static inline int golden_write(int fd)
 	return ret;
 }
 
+/**
+ * Write the golden diff to an empty file: on the golden snapshot, as that is in @dirfd. Page 3 is
+ * new and hot, 4 and 5 are zero, 50 and 51 come in; all others stay. Return: 0 or -errno.
+ */
+static inline int golden_write_diff(int dirfd, const char *base_name, int fd)
+{
+	static const struct snapshot_ws_entry ws[] = {{3, SNAPSHOT_WS_WRITTEN}, {20, 0}};
+	static const uint32_t hot[] = {3}, cold[] = {50, 51};
+	struct snapshot_params params = golden_params();
+	struct snapshot_reader *base = NULL;
+	struct snapshot_writer *w = NULL;
+	uint8_t data[2 * PAGE_BYTES];
+	int ret = snapshot_reader_open(dirfd, base_name, base_name, &base, NULL);
+
+	params.created_ns++;
+	ret = ret ? ret : snapshot_writer_new(fd, &params, &w);
+	ret = ret ? ret : snapshot_writer_base(w, base, base_name);
+	ret = ret ? ret : snapshot_writer_section(w, SNAPSHOT_SECTION_STATE, "new state", 9);
+	ret = ret ? ret : snapshot_writer_section(w, SNAPSHOT_SECTION_WORKING_SET, ws, sizeof(ws));
+	golden_page(103, data);
+	ret = ret ? ret : snapshot_writer_chunk(w, hot, 1, data, true);
+	for (uint32_t page = 0; !ret && page < GOLDEN_TEMPLATE_PAGES; page++)
+		if (page != 3 && page != 4 && page != 5 && page != 50 && page != 51)
+			ret = MIN(snapshot_writer_same(w, page, NULL), 0);
+	golden_page(150, data);
+	golden_page(151, data + PAGE_BYTES);
+	ret = ret ? ret : snapshot_writer_chunk(w, cold, 2, data, false);
+	ret = ret ? ret : snapshot_writer_finish(w);
+	snapshot_writer_free(w);
+	snapshot_reader_free(base);
+	return ret;
+}
+
 /** Make the checksums of a forged image match again: sections inside it first, then the header. */
 static inline void format_reseal(uint8_t *image, size_t n)
 {

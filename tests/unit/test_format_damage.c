@@ -46,7 +46,7 @@ static int try_open(const uint8_t *bytes, size_t n, struct snapshot_error *err)
 	assert_int_equal(ftruncate(image.fd, (off_t)n), 0);
 	assert_int_equal(pwrite_full(image.fd, bytes, n, 0), 0);
 	err->text[0] = '\0';
-	ret = snapshot_reader_open(image.fd, "test.snapshot", &r, err);
+	ret = snapshot_reader_open_alone(image.fd, "test.snapshot", &r, err);
 	for (uint32_t i = 0; !ret && i < snapshot_reader_chunk_count(r); i++)
 		ret = snapshot_reader_read_chunk(r, i, out, err);
 	if (ret) /* what, where and which file */
@@ -136,7 +136,7 @@ static void test_truncated(void **state)
 	assert_int_equal(try_open(image.bytes, image.n, &err), 0);
 	assert_int_equal(pwrite_full(image.fd, more, 1, image.n), 0);
 	assert_int_equal(
-		snapshot_reader_open(image.fd, "t", &(struct snapshot_reader *){NULL}, &err),
+		snapshot_reader_open_alone(image.fd, "t", &(struct snapshot_reader *){NULL}, &err),
 		-EBADMSG);
 }
 
@@ -154,7 +154,8 @@ static const struct forgery {
 	}
 	H(version, 2, -ENOTSUP),
 	H(version, 0, -ENOTSUP),
-	H(incompatible, 1, -ENOTSUP),
+	H(incompatible, 1, -EBADMSG), /* a diff without a base */
+	H(incompatible, 2, -ENOTSUP),
 	H(incompatible, 1ull << 63, -ENOTSUP),
 	H(architecture, 183, -ENOTSUP),
 	H(page_bytes, 16384, -ENOTSUP),

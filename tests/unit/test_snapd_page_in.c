@@ -62,12 +62,11 @@ static void test_writes_stay_private(void **state)
 }
 
 /* More threads wait than there are reads, on one template and at once. */
-static void test_many_at_once(void **state)
+static void many_at_once(const char *name)
 {
-	struct template *t = open_template("plain");
+	struct template *t = open_template(name);
 	struct guest *list[GUESTS_MAX];
 
-	(void)state;
 	for (uint32_t i = 0; i < GUESTS_MAX; i++) {
 		list[i] = guest_start(i, t);
 		list[i]->write = i % 2;
@@ -88,6 +87,105 @@ static void test_many_at_once(void **state)
 	template_put(t);
 }
 
+static void test_many_at_once(void **state)
+{
+	(void)state;
+	many_at_once("plain");
+}
+
+/* Old contents of a page come in with a chunk of a base, and must go nowhere. */
+static void test_a_chain_of_three_files(void **state)
+{
+	(void)state;
+	write_chain("chain", NULL, 0);
+	many_at_once("chain");
+}
+
+static void fill_working_set(struct snapshot_ws_entry ws[90])
+{
+	for (uint32_t i = 0; i < 90; i++)
+		ws[i] = (struct snapshot_ws_entry){(i * 37) % PAGES,
+						   i % 3 ? 0 : SNAPSHOT_WS_WRITTEN};
+}
+
+/* What the working set has in bases is read ahead, too: only the chunks that it is in. */
+static void test_prefetch_reads_the_whole_chain(void **state)
+{
+	struct snapshot_ws_entry ws[90];
+	struct template *t;
+	struct guest *g;
+
+	(void)state;
+	fill_working_set(ws);
+	write_chain("hot-chain", ws, ARRAY_SIZE(ws));
+	t = open_template("hot-chain");
+	g = guest_start(9, t);
+	assert_in_range(t->file->working_set_chunks, 31, t->file->load_count - 1);
+	page_in_prefetch(t, 9);
+	settle(t);
+	for (size_t i = 0; i < ARRAY_SIZE(ws); i++)
+		assert_true(template_has_page(t, ws[i].page));
+	assert_true(template_populate_count(t) > 0);
+	touch_all(g, 7);
+	guest_run(g);
+	guest_join(g);
+	assert_int_equal(g->wrong, 0);
+	settle(t);
+	guest_free(g);
+	template_put(t);
+}
+
+static void test_load_reads_the_whole_chain(void **state)
+{
+	struct template *t = open_template("chain");
+
+	(void)state;
+	assert_true(page_in_load(t, PAGE_IN_NOBODY));
+	while (page_in_is_loading(t))
+		turn();
+	settle(t);
+	for (uint32_t page = 0; page < PAGES; page++)
+		assert_true(template_has_page(t, page) == (page % 7 != 0));
+	template_put(t);
+}
+
+/* A damaged base is named, and what is in other files is there all the same. */
+static void test_damaged_base(void **state)
+{
+	struct template *t;
+	struct guest *g;
+	int fd;
+
+	(void)state;
+	write_chain("chain", NULL, 0);
+	t = open_template("chain");
+	fd = openat(dirfd_, "layer-0", O_RDWR | O_CLOEXEC);
+	for (uint32_t i = 0; i < snapshot_reader_chunk_count(t->file->reader); i++) {
+		const struct snapshot_chunk *c = snapshot_reader_chunk(t->file->reader, i);
+
+		if (c->file == 2)
+			assert_int_equal(pwrite_full(fd, "damage", 6, c->offset), 0);
+	}
+	close(fd);
+	g = guest_start(5, t);
+	g->touches[g->touch_count++] = 1; /* layer-1 */
+	g->touches[g->touch_count++] = 2; /* the diff itself */
+	guest_run(g);
+	guest_join(g);
+	assert_int_equal(g->wrong, 0);
+	assert_false(g->failed);
+	guest_free(g);
+	g = guest_start(5, t);
+	g->touches[g->touch_count++] = 3;
+	guest_run(g);
+	guest_join(g);
+	assert_true(g->failed);
+	assert_non_null(strstr(g->why, "layer-0: chunk at offset"));
+	settle(t);
+	guest_free(g);
+	template_put(t);
+}
+
 static void test_prefetch_fills_the_working_set(void **state)
 {
 	struct snapshot_ws_entry ws[90];
@@ -95,9 +193,7 @@ static void test_prefetch_fills_the_working_set(void **state)
 	struct guest *g;
 
 	(void)state;
-	for (uint32_t i = 0; i < ARRAY_SIZE(ws); i++)
-		ws[i] = (struct snapshot_ws_entry){(i * 37) % PAGES,
-						   i % 3 ? 0 : SNAPSHOT_WS_WRITTEN};
+	fill_working_set(ws);
 	write_snapshot("hot", ws, ARRAY_SIZE(ws));
 	t = open_template("hot");
 	g = guest_start(9, t);
@@ -386,6 +482,10 @@ int main(void)
 		cmocka_unit_test(test_every_page_comes_in_once),
 		cmocka_unit_test(test_writes_stay_private),
 		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_a_chain_of_three_files),
+		cmocka_unit_test(test_prefetch_reads_the_whole_chain),
+		cmocka_unit_test(test_load_reads_the_whole_chain),
+		cmocka_unit_test(test_damaged_base),
 		cmocka_unit_test(test_prefetch_fills_the_working_set),
 		cmocka_unit_test(test_prefetch_beside_faults),
 		cmocka_unit_test(test_recording_sees_the_order_of_first_touches),

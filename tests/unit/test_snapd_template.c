@@ -28,14 +28,13 @@ static void check_bits(const struct template *t)
 }
 
 /* Everything is taken away from a guest that runs; it finds all of it again, its own writes too. */
-static void test_evicted_pages_come_back(void **state)
+static void evicted_pages_come_back(const char *name)
 {
-	struct template *t = open_template("plain");
+	struct template *t = open_template(name);
 	struct guest *reader = guest_start(3, t), *writer = guest_start(4, t);
 	uint64_t faults, all_bytes = template_all_bytes();
 	int pages;
 
-	(void)state;
 	touch_all(reader, 1);
 	guest_run(reader);
 	guest_join(reader);
@@ -74,6 +73,19 @@ static void test_evicted_pages_come_back(void **state)
 	guest_free(reader);
 	guest_free(writer);
 	template_put(t);
+}
+
+static void test_evicted_pages_come_back(void **state)
+{
+	(void)state;
+	evicted_pages_come_back("plain");
+}
+
+static void test_evicted_pages_of_a_chain_come_back(void **state)
+{
+	(void)state;
+	write_chain("chain", NULL, 0);
+	evicted_pages_come_back("chain");
 }
 
 /* Guests fault, read, write and populate while the same pages are taken away all the time. */
@@ -332,6 +344,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_evicted_pages_come_back),
+		cmocka_unit_test(test_evicted_pages_of_a_chain_come_back),
 		cmocka_unit_test(test_eviction_races_with_guests),
 		cmocka_unit_test(test_eviction_under_populate),
 		cmocka_unit_test(test_eviction_spares_the_working_set_to_the_last),
