@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* capture.c - a parked guest becomes a snapshot file */
+/*
+ * capture.c - a parked guest becomes a snapshot file
+ *
+ * A diff needs no dirty log. A restored guest's RAM is a private mapping of its template: what was
+ * written since is a private copy, which the pagemap tells. KVM's dirty log would have to be
+ * switched on for every restore, which write-protects the guest's memory and makes each first write
+ * an exit more; it does not see what the vmm writes for a guest (system calls, devices), and it
+ * says of a page that it was written, not that it differs. So pages that were copied are compared,
+ * as they would have to be anyway.
+ */
 #include "vmm/capture.h"
 
 #include <errno.h>
@@ -12,15 +21,21 @@
 #include "common/state.h"
 #include "snapshot-format/snapshot.h"
 #include "vmm/device.h"
+#include "vmm/pagemap.h"
 #include "vmm/process/mm.h"
 #include "vmm/process/proc.h"
 #include "vmm/process/task.h"
+
+/* A chunk of a diff with this many pages ends where addresses jump by a whole chunk. */
+enum { DIFF_PAGES_ENOUGH = 8 };
 
 /** struct chunk_builder - up to one chunk of non-zero frames, in address order. */
 struct chunk_builder {
 	const struct guest_mem *mem;
 	struct snapshot_writer *writer;
-	uint64_t visited_pages, stored_pages;
+	bool diff;
+	struct pagemap pagemap; /* of a diff */
+	uint64_t visited_pages, stored_pages, base_pages;
 	unsigned count;
 	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
 	uint8_t data[SNAPSHOT_CHUNK_BYTES];
@@ -37,21 +52,47 @@ static int flush_chunk(struct chunk_builder *b)
 	return snapshot_writer_chunk(b->writer, b->pages, count, b->data, false);
 }
 
+/** Is @page as in the base of a diff? Return: 1, 0 or -errno. */
+static int is_in_base(struct chunk_builder *b, uint32_t page)
+{
+	const void *data = guest_page_ptr(b->mem, page);
+	uint64_t entry;
+
+	if (!b->diff)
+		return 0;
+	if (page < b->mem->template_pages && pagemap_entry(&b->pagemap, page, &entry) &&
+	    !pagemap_is_private(entry))
+		data = NULL; /* it is the template's */
+	return snapshot_writer_same(b->writer, page, data);
+}
+
+/** A chunk covers one aligned 64 KiB of addresses, so that neighbours come in together. What a diff
+ * has is scattered, and would make a chunk of each page. */
+static bool ends_chunk(const struct chunk_builder *b, uint32_t page)
+{
+	if (!b->count)
+		return false;
+	if (b->diff)
+		return b->count >= DIFF_PAGES_ENOUGH &&
+		       page - b->pages[b->count - 1] > SNAPSHOT_CHUNK_PAGES;
+	return b->pages[0] / SNAPSHOT_CHUNK_PAGES != page / SNAPSHOT_CHUNK_PAGES;
+}
+
 static int add_frame(void *arg, uint32_t page)
 {
 	struct chunk_builder *b = arg;
 	const void *data = guest_page_ptr(b->mem, page);
+	int ret = is_in_base(b, page);
 
 	b->visited_pages++;
+	b->base_pages += ret > 0;
+	if (ret)
+		return MIN(ret, 0);
 	if (mem_is_zero(data, PAGE_BYTES))
 		return 0;
-	/* A chunk covers one aligned 64 KiB of addresses, so that neighbours come in together. */
-	if (b->count && b->pages[0] / SNAPSHOT_CHUNK_PAGES != page / SNAPSHOT_CHUNK_PAGES) {
-		int ret = flush_chunk(b);
-
-		if (ret)
-			return ret;
-	}
+	ret = ends_chunk(b, page) ? flush_chunk(b) : 0;
+	if (ret)
+		return ret;
 	b->pages[b->count] = page;
 	memcpy(b->data + (size_t)b->count * PAGE_BYTES, data, PAGE_BYTES);
 	b->count++;
@@ -74,16 +115,22 @@ static int write_all(const struct capture_source *src, struct snapshot_writer *w
 	state_writer_free(&state);
 	b.mem = src->mem;
 	b.writer = writer;
+	b.diff = src->base;
 	b.count = 0;
-	b.visited_pages = b.stored_pages = 0;
+	b.visited_pages = b.stored_pages = b.base_pages = 0;
+	if (b.diff)
+		pagemap_open(&b.pagemap, src->mem);
 	if (!ret)
 		ret = src->for_each_page(src->guest, add_frame, &b);
+	if (b.diff)
+		pagemap_close(&b.pagemap);
 	if (!ret)
 		ret = flush_chunk(&b);
 	if (!ret)
 		ret = snapshot_writer_finish(writer);
 	stats->resident_pages = b.visited_pages;
 	stats->stored_pages = b.stored_pages;
+	stats->base_pages = b.base_pages;
 	return ret;
 }
 
@@ -104,6 +151,8 @@ int capture_guest(const struct capture_source *source, int fd, const void *metad
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	memcpy(params.cpu_features, source->cpu_features, sizeof(params.cpu_features));
 	ret = snapshot_writer_new(fd, &params, &writer);
+	if (!ret && source->base)
+		ret = snapshot_writer_base(writer, source->base->reader, source->base->name);
 	if (!ret)
 		ret = write_all(source, writer, metadata, metadata_bytes, ret_stats);
 	snapshot_writer_free(writer);
@@ -125,8 +174,8 @@ static int for_each_frame(void *guest, int (*page)(void *arg, uint32_t page), vo
 	return mm_for_each_frame(guest, page, arg);
 }
 
-int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
-		  struct capture_stats *ret_stats)
+int capture_write(struct proc *p, const struct capture_base *base, int fd, const void *metadata,
+		  size_t metadata_bytes, struct capture_stats *ret_stats)
 {
 	struct capture_source source = {
 		.kind = GUEST_KIND_PROCESS,
@@ -135,6 +184,7 @@ int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_
 		.devices = &process_devices,
 		.guest = p,
 		.for_each_page = for_each_frame,
+		.base = base,
 	};
 	int ret = sched_park(p);
 

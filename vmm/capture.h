@@ -11,19 +11,31 @@
 #include "vmm/guest_mem.h"
 
 struct proc;
+struct snapshot_reader;
 
 /** struct capture_stats - what went into the file. */
 struct capture_stats {
 	uint64_t capture_ns;
 	uint64_t resident_pages; /**< frames in use */
-	uint64_t stored_pages;	 /**< those that were not all zero */
+	uint64_t stored_pages;	 /**< those that were not all zero, and not as in the base */
+	uint64_t base_pages;	 /**< of a diff: those that are as in the base */
 	uint64_t file_bytes;
+};
+
+/**
+ * struct capture_base - what a diff is based on: the snapshot that the guest was restored from.
+ * @name: of its file, in the directory in which the new one will be
+ */
+struct capture_base {
+	const struct snapshot_reader *reader;
+	const char *name;
 };
 
 /**
  * struct capture_source - a guest of either kind that stands still.
  * @template_pages: pages from here on were never touched
  * @for_each_page: call @page for each page in use, in address order; ends with the first error
+ * @base: NULL: the snapshot is whole
  */
 struct capture_source {
 	enum guest_kind kind;
@@ -33,6 +45,7 @@ struct capture_source {
 	const struct device_table *devices;
 	void *guest;
 	int (*for_each_page)(void *guest, int (*page)(void *arg, uint32_t page), void *arg);
+	const struct capture_base *base;
 };
 
 /**
@@ -44,8 +57,8 @@ struct capture_source {
 int capture_guest(const struct capture_source *source, int fd, const void *metadata,
 		  size_t metadata_bytes, struct capture_stats *ret_stats);
 
-/** capture_write() - the same of a process guest all of whose tasks are parked. */
-int capture_write(struct proc *p, int fd, const void *metadata, size_t metadata_bytes,
-		  struct capture_stats *ret_stats);
+/** capture_write() - the same of a process guest all of whose tasks are parked. @base: or NULL. */
+int capture_write(struct proc *p, const struct capture_base *base, int fd, const void *metadata,
+		  size_t metadata_bytes, struct capture_stats *ret_stats);
 
 #endif

@@ -109,11 +109,12 @@ static void invoke(struct proc *p, const char *payload)
 	sched_run(p, until_answered);
 }
 
-static int write_snapshot(void *guest, int fd, struct capture_stats *ret_stats)
+static int write_snapshot(void *guest, const struct capture_base *base, int fd,
+			  struct capture_stats *ret_stats)
 {
 	static const char metadata[] = "{\"made_by\":\"vmm run\"}";
 
-	return capture_write(guest, fd, metadata, sizeof(metadata) - 1, ret_stats);
+	return capture_write(guest, base, fd, metadata, sizeof(metadata) - 1, ret_stats);
 }
 
 static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
@@ -132,6 +133,14 @@ static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wir
 	if (ret)
 		log_error("restore: %s: %s", file->path, p->end_text);
 	return ret;
+}
+
+/** Write the snapshot that was asked for, if any. Return: 0 or -errno with a log line. */
+static int capture(struct proc *p, const struct console_options *o)
+{
+	if (p->end || !o->capture)
+		return 0;
+	return snapshot_file_write(o->capture, o->diff ? o->restore : NULL, write_snapshot, p);
 }
 
 static int exit_status(const struct proc *p)
@@ -177,10 +186,11 @@ int console_run(struct vm *vm, const struct console_options *options)
 	}
 	if (!console.parked)
 		sched_run(&proc, until_parked);
-	if (!proc.end && options->capture &&
-	    snapshot_file_write(options->capture, write_snapshot, &proc))
+	if (!options->restore && capture(&proc, options))
 		return 1;
 	while (!proc.end && console.next_invoke < options->invoke_count)
 		invoke(&proc, options->invokes[console.next_invoke++]);
+	if (options->restore && capture(&proc, options))
+		return 1;
 	return exit_status(&proc);
 }

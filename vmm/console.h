@@ -22,7 +22,9 @@ struct console_options {
 	uint64_t tmp_bytes;
 	char *const *argv; /**< program and arguments (run) */
 	char *const *envp;
-	const char *capture; /**< snapshot to write once the guest asks for work, or NULL */
+	const char *capture; /**< snapshot to write once the guest asks for work, or, after a
+				  restore, when it has answered all payloads; or NULL */
+	bool diff;	     /**< it is a diff on what was restored */
 	bool pages;	     /**< after restore: print what is in each page, and end */
 	const struct snapshot_file *restore;	  /**< to start from instead of argv, or NULL */
 	const char *invokes[CONSOLE_INVOKES_MAX]; /**< payloads, one after the other */

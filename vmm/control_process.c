@@ -108,7 +108,7 @@ static void stop(struct control *c, const char *text)
 static void capture(struct control *c, const struct control_capture *capture)
 {
 	struct capture_stats stats = {0};
-	int ret = capture_write(&guest_of(c)->proc, *capture->file_fd, capture->metadata,
+	int ret = capture_write(&guest_of(c)->proc, NULL, *capture->file_fd, capture->metadata,
 				capture->metadata_bytes, &stats);
 
 	control_captured(c, ret, &stats);

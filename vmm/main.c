@@ -90,38 +90,50 @@ static int command_run(struct options *o, int argc, char **argv)
 	return command_console(o);
 }
 
+/** What a kernel guest's agent starts. */
+static void give_program(struct options *o, char **argv)
+{
+	add_runtime_api_env(o);
+	o->kernel.argv = argv;
+	o->kernel.envp = o->env;
+}
+
 static int command_boot(struct options *o, int argc, char **argv)
 {
-	if (argc) {
-		add_runtime_api_env(o);
-		o->kernel.argv = argv;
-		o->kernel.envp = o->env;
-	}
+	if (argc)
+		give_program(o, argv);
 	if (!o->kernel.kernel)
 		die("boot: which kernel? give --kernel FILE (a bzImage or an ELF vmlinux)");
 	set_cpu_baseline(o);
 	return kernel_command(open_kvm(), &o->kernel);
 }
 
-/** Open what is to be restored; its kind decides the rest. */
+/** Open the one snapshot that is to be restored. */
 static void open_snapshot(struct snapshot_file *file, int argc, char **argv)
 {
-	if (argc != 1)
-		die("restore: give one snapshot file");
+	if (argc < 1)
+		die("which snapshot? give one snapshot file");
 	if (snapshot_file_open(file, argv[0]))
 		exit(1);
 }
 
+/** Its kind decides the rest. */
 static int command_restore(struct options *o, int argc, char **argv)
 {
 	static struct snapshot_file file;
 
+	if (o->console.diff && !o->console.capture)
+		die("--diff: of what? give --capture FILE");
 	open_snapshot(&file, argc, argv);
 	if (snapshot_reader_params(file.reader)->guest_kind == GUEST_KIND_KERNEL) {
 		o->kernel.restore = &file;
 		o->kernel.wiring.restore = true;
+		if (argc > 1)
+			give_program(o, argv + 1);
 		return kernel_command(open_kvm(), &o->kernel);
 	}
+	if (argc > 1)
+		die("restore: give one snapshot file; a process guest has its program");
 	o->console.restore = &file;
 	return command_console(o);
 }
@@ -131,6 +143,8 @@ static int command_pages(struct options *o, int argc, char **argv)
 {
 	static struct snapshot_file file;
 
+	if (argc != 1)
+		die("pages: give one snapshot file");
 	open_snapshot(&file, argc, argv);
 	if (snapshot_reader_params(file.reader)->guest_kind != GUEST_KIND_PROCESS)
 		die("pages: %s is of a kernel guest, whose pages are its kernel's", argv[0]);
@@ -232,6 +246,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	options_parse(&options, argc - 1, argv + 1);
+	if (options.console.diff && strcmp(command, "restore"))
+		die("--diff: only what was restored has a base: vmm restore --capture FILE --diff");
 	argc -= 1 + optind;
 	argv += 1 + optind;
 	if (!strcmp(command, "run"))

@@ -15,7 +15,7 @@ enum { RAM_MIB_MAX = 16384, TIMEOUT_MAX_S = 86400 };
 static const char usage_text[] =
 	"Usage: vmm run [OPTION]... -- PROGRAM [ARGUMENT]...\n"
 	"       vmm boot [OPTION]... --kernel FILE [-- PROGRAM [ARGUMENT]...]\n"
-	"       vmm restore [OPTION]... SNAPSHOT\n"
+	"       vmm restore [OPTION]... SNAPSHOT [-- PROGRAM [ARGUMENT]...]\n"
 	"       vmm pages SNAPSHOT\n"
 	"       vmm host\n"
 	"       vmm shell --id ID [--ram-mib N] [--cpu-baseline B]\n"
@@ -28,7 +28,8 @@ static const char usage_text[] =
 	"  boot     boot a Linux kernel, have the agent inside start PROGRAM, and end with its "
 	"exit\n"
 	"           status; without a PROGRAM end when the kernel turns itself off\n"
-	"  restore  go on from a snapshot file of either kind\n"
+	"  restore  go on from a snapshot file of either kind; a kernel guest that was captured\n"
+	"           without a PROGRAM is given one\n"
 	"  pages    list a snapshot's pages: number, address, rights, mapping\n"
 	"  host     say what kind of KVM host this is, as JSON\n"
 	"  shell    what snapd starts: a machine that waits for its guest on descriptor 3\n"
@@ -38,7 +39,10 @@ static const char usage_text[] =
 	"  --cpu-baseline B    host, or x86-64-v3: limit what the guest may use of the CPU, so\n"
 	"                      that its snapshot can be restored on other machines\n"
 	"  --capture FILE      write a snapshot when the guest first asks for work (GET\n"
-	"                      /runtime/invocation/next or /restore/next)\n"
+	"                      /runtime/invocation/next or /restore/next); of a restored guest,\n"
+	"                      when it has answered all of --invoke\n"
+	"  --diff              restore: what --capture writes is only what differs from SNAPSHOT,\n"
+	"                      and needs that file beside it\n"
 	"  --invoke JSON       hand JSON to the function and print its result, repeatable\n"
 	"Options of run, and of restore for process guests:\n"
 	"  --root DIR          the guest's / (default /), read-only\n"
@@ -46,7 +50,7 @@ static const char usage_text[] =
 	"  --runtime DIR       the guest's /var/runtime: a bootstrap\n"
 	"  --opt DIR           the guest's /opt: layers\n"
 	"  --tmp MIB           size limit of the guest's private /tmp (default 512)\n"
-	"  --env NAME=VALUE    run, and boot: environment of the guest, repeatable\n"
+	"  --env NAME=VALUE    environment of a PROGRAM, repeatable\n"
 	"Options of boot, and of restore for kernel guests:\n"
 	"  --kernel FILE       boot: a bzImage or an ELF vmlinux for x86-64\n"
 	"  --initrd FILE       boot: an initramfs\n"
@@ -78,6 +82,8 @@ static const char usage_text[] =
 	"          --capture hello.qt -- /usr/bin/python3 /var/runtime/bootstrap.py\n"
 	"  vmm boot --kernel vmlinuz --initrd initrd.img --vcpus 2 --memory 256\n"
 	"  vmm restore hello.qt --task examples/hello-python --invoke '{\"name\": \"you\"}'\n"
+	"  vmm restore hello.qt --task examples/hello-python --invoke '{}' --capture warm.qt "
+	"--diff\n"
 	"\n"
 	"Exit status: the program's; 128 + N if signal N ended it; 0 for a kernel guest that "
 	"turned\n"
@@ -126,18 +132,31 @@ static void add_invoke(struct options *o, const char *json)
 }
 
 static const struct option long_options[] = {
-	{"root", required_argument, NULL, 'r'},	   {"task", required_argument, NULL, 't'},
-	{"runtime", required_argument, NULL, 'R'}, {"opt", required_argument, NULL, 'o'},
-	{"memory", required_argument, NULL, 'm'},  {"tmp", required_argument, NULL, 'T'},
-	{"env", required_argument, NULL, 'e'},	   {"cpu-baseline", required_argument, NULL, 'b'},
-	{"capture", required_argument, NULL, 'c'}, {"invoke", required_argument, NULL, 'i'},
-	{"id", required_argument, NULL, 'I'},	   {"ram-mib", required_argument, NULL, 'M'},
-	{"kernel", required_argument, NULL, 'k'},  {"initrd", required_argument, NULL, 'n'},
-	{"cmdline", required_argument, NULL, 'l'}, {"vcpus", required_argument, NULL, 'v'},
-	{"serial", required_argument, NULL, 's'},  {"timeout", required_argument, NULL, 'w'},
-	{"disk", required_argument, NULL, 'd'},	   {"net", required_argument, NULL, 'N'},
-	{"vsock", required_argument, NULL, 'V'},   {"hostname", required_argument, NULL, 'H'},
-	{"help", no_argument, NULL, 'h'},	   {0},
+	{"root", required_argument, NULL, 'r'},
+	{"task", required_argument, NULL, 't'},
+	{"runtime", required_argument, NULL, 'R'},
+	{"opt", required_argument, NULL, 'o'},
+	{"memory", required_argument, NULL, 'm'},
+	{"tmp", required_argument, NULL, 'T'},
+	{"env", required_argument, NULL, 'e'},
+	{"cpu-baseline", required_argument, NULL, 'b'},
+	{"capture", required_argument, NULL, 'c'},
+	{"diff", no_argument, NULL, 'D'},
+	{"invoke", required_argument, NULL, 'i'},
+	{"id", required_argument, NULL, 'I'},
+	{"ram-mib", required_argument, NULL, 'M'},
+	{"kernel", required_argument, NULL, 'k'},
+	{"initrd", required_argument, NULL, 'n'},
+	{"cmdline", required_argument, NULL, 'l'},
+	{"vcpus", required_argument, NULL, 'v'},
+	{"serial", required_argument, NULL, 's'},
+	{"timeout", required_argument, NULL, 'w'},
+	{"disk", required_argument, NULL, 'd'},
+	{"net", required_argument, NULL, 'N'},
+	{"vsock", required_argument, NULL, 'V'},
+	{"hostname", required_argument, NULL, 'H'},
+	{"help", no_argument, NULL, 'h'},
+	{0},
 };
 
 /** Those of kernel guests. Return: whether @c was one. */
@@ -221,6 +240,9 @@ static void parse_option(struct options *o, int c)
 	case 'c':
 		con->capture = optarg;
 		break;
+	case 'D':
+		con->diff = true;
+		break;
 	case 'i':
 		add_invoke(o, optarg);
 		break;
@@ -258,6 +280,7 @@ void options_parse(struct options *o, int argc, char **argv)
 	o->console.envp = o->env;
 	o->kernel.memory_bytes = o->console.memory_bytes;
 	o->kernel.capture = o->console.capture;
+	o->kernel.diff = o->console.diff;
 	o->kernel.invokes = o->console.invokes;
 	o->kernel.invoke_count = o->console.invoke_count;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -15,9 +16,8 @@
 #include "common/log.h"
 #include "common/util.h"
 
-static int write_file(const char *path,
-		      int (*write)(void *guest, int fd, struct capture_stats *ret_stats),
-		      void *guest, struct capture_stats *stats)
+static int write_file(const char *path, const struct capture_base *base,
+		      snapshot_file_write_fn *write, void *guest, struct capture_stats *stats)
 {
 	CLEANUP_FREE char *tmp = NULL;
 	CLEANUP_FD int fd = -1;
@@ -28,28 +28,115 @@ static int write_file(const char *path,
 	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	ret = write(guest, fd, stats);
+	ret = write(guest, base, fd, stats);
 	if (!ret)
 		return snapshot_file_install(AT_FDCWD, fd, tmp, path);
 	unlink(tmp);
 	return ret;
 }
 
-int snapshot_file_write(const char *path,
-			int (*write)(void *guest, int fd, struct capture_stats *ret_stats),
-			void *guest)
-{
-	struct capture_stats stats = {0};
-	int ret = write_file(path, write, guest, &stats);
+/* ---- diffs ---- */
 
+static const char *file_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/** The directory that a file is in, or is to be in. Return: 0 or -errno. */
+static int stat_parent(const char *path, struct stat *ret)
+{
+	int n = (int)(file_name(path) - path);
+	CLEANUP_FREE char *parent = n ? strndup(path, (size_t)n) : strdup(".");
+
+	if (!parent)
+		return -ENOMEM;
+	return stat(parent, ret) ? -errno : 0;
+}
+
+/** Would the new file take the place of one that it needs? */
+static bool replaces_base(const char *path, const struct snapshot_reader *base)
+{
+	struct stat new, old;
+
+	if (stat(path, &new))
+		return false;
+	for (unsigned i = 0; i < snapshot_reader_file_count(base); i++)
+		if (!fstat(snapshot_reader_fd(snapshot_reader_file(base, i)), &old) &&
+		    same_file(&new, &old))
+			return true;
+	return false;
+}
+
+/** May @path be a diff on @base? Return: 0 or -errno with a log line. */
+static int check_diff(const char *path, const struct snapshot_file *base)
+{
+	struct stat here, there;
+	int ret = stat_parent(path, &here);
+
+	if (!ret)
+		ret = stat_parent(base->path, &there);
 	if (ret) {
-		log_error("capture: %s: %s", path, strerror(-ret));
+		log_error("capture: %s: its directory: %s", path, strerror(-ret));
 		return ret;
 	}
-	log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes, %.1f ms", path,
-		 (unsigned long long)stats.stored_pages, (unsigned long long)stats.resident_pages,
-		 (unsigned long long)stats.file_bytes, (double)stats.capture_ns / 1e6);
+	if (!same_file(&here, &there)) {
+		log_error("capture: %s is to be a diff on %s, so it has to be in the same "
+			  "directory",
+			  path, base->path);
+		return -EINVAL;
+	}
+	if (replaces_base(path, base->reader)) {
+		log_error("capture: %s is a file that the diff would need: give it another name",
+			  path);
+		return -EINVAL;
+	}
+	if (!snapshot_reader_may_be_base(base->reader)) {
+		log_error(
+			"capture: %s is of %u files already, which is as many as can be: snapshot "
+			"flatten it, and restore that",
+			base->path, SNAPSHOT_FILES_MAX);
+		return -EMLINK;
+	}
 	return 0;
+}
+
+static void log_capture(const char *path, const struct capture_base *base,
+			const struct capture_stats *stats)
+{
+	char as_before[320] = "";
+
+	if (base)
+		snprintf(as_before, sizeof(as_before), ", %llu as in %s",
+			 (unsigned long long)stats->base_pages, base->name);
+	log_info("capture: %s: %llu of %llu pages in use stored in %llu bytes%s, %.1f ms", path,
+		 (unsigned long long)stats->stored_pages, (unsigned long long)stats->resident_pages,
+		 (unsigned long long)stats->file_bytes, as_before, (double)stats->capture_ns / 1e6);
+}
+
+int snapshot_file_write(const char *path, const struct snapshot_file *base,
+			snapshot_file_write_fn *write, void *guest)
+{
+	struct capture_base on = {0};
+	struct capture_stats stats = {0};
+	int ret = base ? check_diff(path, base) : 0;
+
+	if (ret)
+		return ret;
+	if (base)
+		on = (struct capture_base){.reader = base->reader, .name = file_name(base->path)};
+	ret = write_file(path, base ? &on : NULL, write, guest, &stats);
+	if (ret)
+		log_error("capture: %s: %s", path, strerror(-ret));
+	else
+		log_capture(path, base ? &on : NULL, &stats);
+	return ret;
 }
 
 int snapshot_file_open(struct snapshot_file *f, const char *path)

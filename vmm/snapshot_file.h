@@ -9,15 +9,6 @@
 #include "vmm/capture.h"
 #include "vmm/guest.h"
 
-/**
- * snapshot_file_write() - a snapshot under its name, whole or not at all; says what is in it.
- * @write: writes it into an empty file
- * Return: 0 or -errno with a log line; the name is untouched on error.
- */
-int snapshot_file_write(const char *path,
-			int (*write)(void *guest, int fd, struct capture_stats *ret_stats),
-			void *guest);
-
 /** struct snapshot_file - one that is open, with what it is based on. Zero it. */
 struct snapshot_file {
 	const char *path;
@@ -28,6 +19,18 @@ struct snapshot_file {
  * line. */
 int snapshot_file_open(struct snapshot_file *f, const char *path);
 void snapshot_file_close(struct snapshot_file *f);
+
+/** typedef snapshot_file_write_fn - write a snapshot, or with @base a diff, into an empty file. */
+typedef int snapshot_file_write_fn(void *guest, const struct capture_base *base, int fd,
+				   struct capture_stats *ret_stats);
+
+/**
+ * snapshot_file_write() - a snapshot under its name, whole or not at all; says what is in it.
+ * @base: what the guest was restored from, for a diff on it; else NULL
+ * Return: 0 or -errno with a log line; the name is untouched on error.
+ */
+int snapshot_file_write(const char *path, const struct snapshot_file *base,
+			snapshot_file_write_fn *write, void *guest);
 
 /**
  * snapshot_file_image() - what a restore needs: a memfd with the snapshot's whole memory, every

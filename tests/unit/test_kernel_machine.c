@@ -198,7 +198,7 @@ static void test_no_capture_of_an_ended_guest(void **state)
 	(void)state;
 	start_machine();
 	dies[1] = true;
-	assert_int_equal(machine_capture(&m, -1, "", 0, NULL), -ESHUTDOWN);
+	assert_int_equal(machine_capture(&m, NULL, -1, "", 0, NULL), -ESHUTDOWN);
 	stop_machine();
 }
 

@@ -325,6 +325,12 @@ static bool wire_ended(const void *stream)
 
 /* ---- what the agent is told ---- */
 
+void agent_link_start(struct agent_link *a)
+{
+	if (a->ready && a->argv)
+		send_start(a);
+}
+
 int agent_link_prepare(struct agent_link *a)
 {
 	const struct agent_prepare prepare = {.h = {AGENT_PREPARE, sizeof(prepare)},

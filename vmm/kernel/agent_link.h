@@ -68,6 +68,9 @@ int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device
 		   const struct runtime_api_events *events, void *guest);
 void agent_link_free(struct agent_link *a);
 
+/** agent_link_start() - have the agent of a restored machine start @argv. One that connects anew
+ * gets to know by itself. */
+void agent_link_start(struct agent_link *a);
 /** agent_link_prepare() - ask the agent to give back what it does not need; @prepared says when it
  * has. Return: 0, or -ENOTCONN: there is no agent. */
 int agent_link_prepare(struct agent_link *a);

@@ -126,11 +126,12 @@ static int restore(struct machine *m, const struct kernel_options *o)
 	return machine_start(m);
 }
 
-static int write_snapshot(void *guest, int fd, struct capture_stats *ret_stats)
+static int write_snapshot(void *guest, const struct capture_base *base, int fd,
+			  struct capture_stats *ret_stats)
 {
 	static const char metadata[] = "{\"made_by\":\"vmm boot\"}";
 
-	return machine_capture(guest, fd, metadata, sizeof(metadata) - 1, ret_stats);
+	return machine_capture(guest, base, fd, metadata, sizeof(metadata) - 1, ret_stats);
 }
 
 /** With a program, once that asks for work; without, once anybody inside says so. */
@@ -196,7 +197,9 @@ static int capture(struct machine *m, const struct kernel_options *o)
 	pthread_mutex_unlock(&m->lock);
 	if (there)
 		ret = run_until(m, until_prepared, "capture: the agent gets ready for it");
-	return ret ? ret : snapshot_file_write(o->capture, write_snapshot, m);
+	return ret ? ret
+		   : snapshot_file_write(o->capture, o->diff ? o->restore : NULL, write_snapshot,
+					 m);
 }
 
 /** The clones' agent sets the clock and reseeds; nothing is invoked before it has. */
@@ -215,6 +218,20 @@ static int resume(struct machine *m)
 	log_error("restore: no agent runs in this guest: it cannot be given a name or addresses "
 		  "(--hostname, --net TAP,mac=...,ip=...)");
 	return -ENOTCONN;
+}
+
+/** A clone of a guest without a program gets one. Return: 0, or -errno with a log line. */
+static int start_program(struct machine *m, const struct kernel_options *o)
+{
+	if (command.parked) {
+		log_error("restore: %s: its guest runs a program already: give no other",
+			  o->restore->path);
+		return -EBUSY;
+	}
+	pthread_mutex_lock(&m->lock);
+	agent_link_start(&command.agent);
+	pthread_mutex_unlock(&m->lock);
+	return 0;
 }
 
 /** Invoke once and run until the result is out and the guest waits again. */
@@ -242,12 +259,16 @@ static int do_all(struct machine *m, const struct kernel_options *o)
 {
 	int ret = o->restore ? resume(m) : 0;
 
+	if (!ret && o->restore && o->argv)
+		ret = start_program(m, o);
 	if (!ret && !command.parked && (o->capture || o->invoke_count))
 		ret = get_ready(m, o);
-	if (!ret && o->capture)
+	if (!ret && o->capture && !o->restore)
 		ret = capture(m, o);
 	for (int i = 0; !ret && i < o->invoke_count; i++)
 		ret = invoke(m, i, o->invokes[i]);
+	if (!ret && o->capture && o->restore)
+		ret = capture(m, o);
 	return ret;
 }
 

@@ -11,7 +11,7 @@
 
 /** struct kernel_options - what a kernel guest on the command line is and does. */
 struct kernel_options {
-	char *const *argv; /**< what the agent is to start, or NULL */
+	char *const *argv; /**< what the agent is to start, once it is ready or restored; or NULL */
 	char *const *envp; /**< and its environment */
 	const char *kernel;
 	const char *initrd; /**< or NULL */
@@ -21,7 +21,9 @@ struct kernel_options {
 	struct wiring_options wiring;
 	int serial_fd;	     /**< where its console goes, or -1 */
 	uint64_t timeout_s;  /**< how long it may take to get ready; 0: as long as is usual */
-	const char *capture; /**< snapshot to write once it is ready, or NULL */
+	const char *capture; /**< snapshot to write once it is ready, or, after a restore, when it
+				  has answered all payloads; or NULL */
+	bool diff;	     /**< it is a diff on what was restored */
 	const struct snapshot_file *restore; /**< to start from instead of a kernel, or NULL */
 	const char *const *invokes;
 	int invoke_count;

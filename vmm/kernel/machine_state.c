@@ -6,13 +6,10 @@
  * KVM's structures are saved as they are: they are its ABI (see kvcpu_state.c).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "common/cleanup.h"
 #include "common/log.h"
 #include "vmm/capture.h"
 #include "vmm/cpu_features.h"
@@ -20,6 +17,7 @@
 #include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
 #include "vmm/kernel/vmgenid.h"
+#include "vmm/pagemap.h"
 #include "vmm/vm.h"
 
 enum { IRQCHIPS = 3, TSC_TOLERANCE_PPM = 250 };
@@ -240,44 +238,21 @@ const struct device_table kernel_devices = {devices, ARRAY_SIZE(devices)};
 
 /* ---- memory ---- */
 
-enum { PAGEMAP_BATCH = 512 };
-/* Of an entry of /proc/PID/pagemap: in memory, or in swap. */
-#define PAGEMAP_IN_USE (3ull << 62)
-
-/** Read entries of @count pages from @page on. Return: whether there is such a file. */
-static bool read_pagemap(const struct machine *m, int fd, uint64_t page, size_t count,
-			 uint64_t *entries)
-{
-	uint64_t first = (uint64_t)(uintptr_t)m->mem.ram / PAGE_BYTES + page;
-	ssize_t bytes = (ssize_t)(count * sizeof(entries[0]));
-
-	return fd >= 0 &&
-	       pread(fd, entries, (size_t)bytes, (off_t)(first * sizeof(entries[0]))) == bytes;
-}
-
 /** Pages that may have contents: all of the template's, and of the rest what was ever touched. */
 static int for_each_page(void *guest, int (*page_fn)(void *arg, uint32_t page), void *arg)
 {
 	const struct machine *m = guest;
-	CLEANUP_FD int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entries[PAGEMAP_BATCH], pages = m->mem.ram_bytes / PAGE_BYTES;
+	uint64_t pages = m->mem.ram_bytes / PAGE_BYTES, entry;
+	struct pagemap map;
+	int ret = 0;
 
-	for (uint64_t at = 0; at < pages; at += PAGEMAP_BATCH) {
-		size_t count = MIN((uint64_t)PAGEMAP_BATCH, pages - at);
-		bool known = read_pagemap(m, fd, at, count, entries);
-
-		for (size_t i = 0; i < count; i++) {
-			int ret;
-
-			if (known && at + i >= m->mem.template_pages &&
-			    !(entries[i] & PAGEMAP_IN_USE))
-				continue;
-			ret = page_fn(arg, (uint32_t)(at + i));
-			if (ret)
-				return ret;
-		}
-	}
-	return 0;
+	pagemap_open(&map, &m->mem);
+	for (uint64_t page = 0; !ret && page < pages; page++)
+		if (page < m->mem.template_pages || !pagemap_entry(&map, page, &entry) ||
+		    pagemap_in_use(entry))
+			ret = page_fn(arg, (uint32_t)page);
+	pagemap_close(&map);
+	return ret;
 }
 
 static int find_last(void *arg, uint32_t page)
@@ -286,8 +261,8 @@ static int find_last(void *arg, uint32_t page)
 	return 0;
 }
 
-int machine_capture(struct machine *m, int fd, const void *metadata, size_t metadata_bytes,
-		    struct capture_stats *ret_stats)
+int machine_capture(struct machine *m, const struct capture_base *base, int fd,
+		    const void *metadata, size_t metadata_bytes, struct capture_stats *ret_stats)
 {
 	struct capture_source source = {
 		.kind = GUEST_KIND_KERNEL,
@@ -296,6 +271,7 @@ int machine_capture(struct machine *m, int fd, const void *metadata, size_t meta
 		.devices = &kernel_devices,
 		.guest = m,
 		.for_each_page = for_each_page,
+		.base = base,
 	};
 	int ret = machine_pause(m);
 
