@@ -2,16 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """format_parser.py - read a snapshot as docs/snapshot-format.md says, sharing no code with it
 
-Compares header, sections, chunks and working set with what the tool prints as JSON. Checksums and
-LZ4 are left out: the standard library has neither.
+Compares header, sections, chunks and working set with what the tool prints as JSON, and of a diff
+which file of the chain has each page. Checksums and LZ4 are left out: the standard library has neither.
 """
 
 import json
+import os
 import struct
 import sys
 
 MAGIC = b"\x89QTS\r\n\x1a\n"
-SECTIONS = {1: "state", 2: "metadata", 3: "working set", 4: "chunk table", 5: "page index"}
+SECTIONS = {
+    1: "state",
+    2: "metadata",
+    3: "working set",
+    4: "chunk table",
+    5: "page index",
+    6: "base",
+    7: "zero pages",
+    8: "identity",
+}
 
 
 class Bad(Exception):
@@ -49,7 +59,7 @@ def read_header(data):
         "tables_offset tables_bytes section_count reserved"
     ).split()
     header.update(zip(names, struct.unpack_from("<QQQQIIQQII", data, 144)))
-    if header["version"] != 1 or header["incompatible"] or header["architecture"] != 62:
+    if header["version"] != 1 or header["incompatible"] & ~1 or header["architecture"] != 62:
         raise Bad("version, features or architecture")
     if header["file_bytes"] != len(data) or any(data[208 + 40 * header["section_count"] : 4080]):
         raise Bad("size or reserved bytes")
@@ -104,6 +114,7 @@ def read_chunks(data, header, table, index):
         after = pages[-1] + 1
         chunks.append(
             {
+                "file": 0,
                 "offset": at,
                 "stored_bytes": stored,
                 "hot": i < header["hot_chunks"],
@@ -127,18 +138,64 @@ def read_working_set(data):
     return result
 
 
+def read_base(header, data):
+    """Name and depth of a diff's base."""
+    if bool(header["incompatible"] & 1) != (data is not None):
+        raise Bad("feature bit and section of the base do not agree")
+    if data is None:
+        return None
+    _, _, ram, _, architecture, kind, depth, size = struct.unpack_from("<QQQQIIII", data)
+    name = data[48:].decode()
+    if len(data) != 48 + size or not 1 <= size <= 255 or "/" in name or name in (".", ".."):
+        raise Bad("the name of the base")
+    if (ram, architecture, kind) != (header["ram_pages"], 62, header["guest_kind"]):
+        raise Bad("the base is another machine's")
+    return name, depth
+
+
+def read_zero_pages(data):
+    numbers = varints(data)
+    pages = set()
+    at = 0
+    for gap in numbers:
+        length = next(numbers) + 1
+        pages |= set(range(at + gap, at + gap + length))
+        at += gap + length
+    return pages
+
+
+def owners(path, depth=8):
+    """By page, which file of the chain has it: 0 is the file itself."""
+    with open(path, "rb") as f:
+        header, sections, chunks, _, content = parse(f.read())
+    base = read_base(header, content.get(6))
+    result = {}
+    if base:
+        if not base[1] < depth:
+            raise Bad("depth does not get less")
+        result = owners(os.path.join(os.path.dirname(path), base[0]), base[1])
+        zero = read_zero_pages(content.get(7, b""))
+        result = {
+            page: file + 1
+            for page, file in result.items()
+            if page < header["template_pages"] and page not in zero
+        }
+    result.update({page: 0 for chunk in chunks for page in chunk["pages"]})
+    return result
+
+
 def parse(data):
     header = read_header(data)
     sections = read_sections(data, header)
     content = {s["kind"]: data[s["offset"] : s["offset"] + s["bytes"]] for s in sections}
     chunks = read_chunks(data, header, content[4], content[5])
-    return header, sections, chunks, read_working_set(content.get(3, b""))
+    return header, sections, chunks, read_working_set(content.get(3, b"")), content
 
 
 def main():
     """format_parser.py FILE INFO.json PAGES.json: is what the tool says what the file says?"""
     with open(sys.argv[1], "rb") as f:
-        header, sections, chunks, working_set = parse(f.read())
+        header, sections, chunks, working_set, _ = parse(f.read())
     with open(sys.argv[2], encoding="utf-8") as f:
         info = json.load(f)
     with open(sys.argv[3], encoding="utf-8") as f:
@@ -152,7 +209,8 @@ def main():
         ),
         "cpu features": words == header["cpu_features"],
         "sections": info["sections"] == sections,
-        "chunks": pages["chunks"] == chunks,
+        "chunks": [c for c in pages["chunks"] if c["file"] == 0] == chunks,
+        "pages": {page: c["file"] for c in pages["chunks"] for page in c["pages"]} == owners(sys.argv[1]),
         "working set": pages["working_set"] == working_set,
     }
     for what, equal in same.items():
