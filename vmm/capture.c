@@ -99,8 +99,8 @@ static int add_frame(void *arg, uint32_t page)
 	return b->count == SNAPSHOT_CHUNK_PAGES ? flush_chunk(b) : 0;
 }
 
-static int write_all(const struct capture_source *src, struct snapshot_writer *writer,
-		     const void *metadata, size_t metadata_bytes, struct capture_stats *stats)
+static int write_all(const struct capture_source *src, const struct capture_target *target,
+		     struct snapshot_writer *writer, struct capture_stats *stats)
 {
 	static struct chunk_builder b; /* 64 KiB: too much for a stack, and there is one capture */
 	struct state_writer state = {0};
@@ -110,16 +110,16 @@ static int write_all(const struct capture_source *src, struct snapshot_writer *w
 		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_STATE, state.data,
 					      state.used);
 	if (!ret)
-		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_METADATA, metadata,
-					      metadata_bytes);
+		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_METADATA, target->metadata,
+					      target->metadata_bytes);
 	state_writer_free(&state);
 	b.mem = src->mem;
 	b.writer = writer;
-	b.diff = src->base;
+	b.diff = target->base;
 	b.count = 0;
 	b.visited_pages = b.stored_pages = b.base_pages = 0;
 	if (b.diff)
-		pagemap_open(&b.pagemap, src->mem);
+		pagemap_open(&b.pagemap, src->mem, target->pagemap_fd);
 	if (!ret)
 		ret = src->for_each_page(src->guest, add_frame, &b);
 	if (b.diff)
@@ -134,8 +134,8 @@ static int write_all(const struct capture_source *src, struct snapshot_writer *w
 	return ret;
 }
 
-int capture_guest(const struct capture_source *source, int fd, const void *metadata,
-		  size_t metadata_bytes, struct capture_stats *ret_stats)
+int capture_guest(const struct capture_source *source, const struct capture_target *target,
+		  struct capture_stats *ret_stats)
 {
 	struct snapshot_params params = {
 		.ram_pages = source->mem->ram_bytes / PAGE_BYTES,
@@ -150,13 +150,13 @@ int capture_guest(const struct capture_source *source, int fd, const void *metad
 
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	memcpy(params.cpu_features, source->cpu_features, sizeof(params.cpu_features));
-	ret = snapshot_writer_new(fd, &params, &writer);
-	if (!ret && source->base)
-		ret = snapshot_writer_base(writer, source->base->reader, source->base->name);
+	ret = snapshot_writer_new(target->fd, &params, &writer);
+	if (!ret && target->base)
+		ret = snapshot_writer_base(writer, target->base->reader, target->base->name);
 	if (!ret)
-		ret = write_all(source, writer, metadata, metadata_bytes, ret_stats);
+		ret = write_all(source, target, writer, ret_stats);
 	snapshot_writer_free(writer);
-	if (!ret && fstat(fd, &st) < 0)
+	if (!ret && fstat(target->fd, &st) < 0)
 		ret = -errno;
 	if (ret) {
 		log_error("capture: %s", strerror(-ret));
@@ -174,8 +174,8 @@ static int for_each_frame(void *guest, int (*page)(void *arg, uint32_t page), vo
 	return mm_for_each_frame(guest, page, arg);
 }
 
-int capture_write(struct proc *p, const struct capture_base *base, int fd, const void *metadata,
-		  size_t metadata_bytes, struct capture_stats *ret_stats)
+int capture_write(struct proc *p, const struct capture_target *target,
+		  struct capture_stats *ret_stats)
 {
 	struct capture_source source = {
 		.kind = GUEST_KIND_PROCESS,
@@ -184,7 +184,6 @@ int capture_write(struct proc *p, const struct capture_base *base, int fd, const
 		.devices = &process_devices,
 		.guest = p,
 		.for_each_page = for_each_frame,
-		.base = base,
 	};
 	int ret = sched_park(p);
 
@@ -195,7 +194,7 @@ int capture_write(struct proc *p, const struct capture_base *base, int fd, const
 	}
 	mm_trim(p); /* pages mapped ahead that nothing was written to */
 	source.template_pages = mm_template_pages(p);
-	ret = capture_guest(&source, fd, metadata, metadata_bytes, ret_stats);
+	ret = capture_guest(&source, target, ret_stats);
 	ret_stats->resident_pages = mm_resident_pages(p);
 	return ret;
 }

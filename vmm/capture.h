@@ -35,7 +35,6 @@ struct capture_base {
  * struct capture_source - a guest of either kind that stands still.
  * @template_pages: pages from here on were never touched
  * @for_each_page: call @page for each page in use, in address order; ends with the first error
- * @base: NULL: the snapshot is whole
  */
 struct capture_source {
 	enum guest_kind kind;
@@ -45,20 +44,33 @@ struct capture_source {
 	const struct device_table *devices;
 	void *guest;
 	int (*for_each_page)(void *guest, int (*page)(void *arg, uint32_t page), void *arg);
+};
+
+/**
+ * struct capture_target - where the snapshot goes, and as what.
+ * @fd: empty regular file; stays the caller's. Naming and installing it is the caller's, too
+ * @pagemap_fd: /proc/PID/pagemap of this process, or -1: there is a /proc, open it where it is
+ * needed
+ * @metadata: JSON for people
+ * @base: NULL: the snapshot is whole
+ */
+struct capture_target {
+	int fd;
+	int pagemap_fd;
+	const void *metadata;
+	size_t metadata_bytes;
 	const struct capture_base *base;
 };
 
 /**
  * capture_guest() - write a snapshot of @source. It is not changed and can go on.
- * @fd: empty regular file; stays the caller's. Naming and installing it is the caller's, too.
- * @metadata: JSON for people
  * Return: 0 or -errno with a log line; the file is of no use on error.
  */
-int capture_guest(const struct capture_source *source, int fd, const void *metadata,
-		  size_t metadata_bytes, struct capture_stats *ret_stats);
+int capture_guest(const struct capture_source *source, const struct capture_target *target,
+		  struct capture_stats *ret_stats);
 
-/** capture_write() - the same of a process guest all of whose tasks are parked. @base: or NULL. */
-int capture_write(struct proc *p, const struct capture_base *base, int fd, const void *metadata,
-		  size_t metadata_bytes, struct capture_stats *ret_stats);
+/** capture_write() - the same of a process guest all of whose tasks are parked. */
+int capture_write(struct proc *p, const struct capture_target *target,
+		  struct capture_stats *ret_stats);
 
 #endif

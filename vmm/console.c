@@ -113,8 +113,13 @@ static int write_snapshot(void *guest, const struct capture_base *base, int fd,
 			  struct capture_stats *ret_stats)
 {
 	static const char metadata[] = "{\"made_by\":\"vmm run\"}";
+	const struct capture_target target = {.fd = fd,
+					      .pagemap_fd = -1,
+					      .metadata = metadata,
+					      .metadata_bytes = sizeof(metadata) - 1,
+					      .base = base};
 
-	return capture_write(guest, base, fd, metadata, sizeof(metadata) - 1, ret_stats);
+	return capture_write(guest, &target, ret_stats);
 }
 
 static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,

@@ -107,9 +107,14 @@ static void stop(struct control *c, const char *text)
 
 static void capture(struct control *c, const struct control_capture *capture)
 {
+	const struct capture_target target = {
+		.fd = *capture->file_fd,
+		.pagemap_fd = *capture->pagemap_fd,
+		.metadata = capture->metadata,
+		.metadata_bytes = capture->metadata_bytes,
+	};
 	struct capture_stats stats = {0};
-	int ret = capture_write(&guest_of(c)->proc, NULL, *capture->file_fd, capture->metadata,
-				capture->metadata_bytes, &stats);
+	int ret = capture_write(&guest_of(c)->proc, &target, &stats);
 
 	control_captured(c, ret, &stats);
 }

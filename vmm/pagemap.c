@@ -9,17 +9,18 @@
 #include "common/io.h"
 #include "vmm/guest_mem.h"
 
-void pagemap_open(struct pagemap *p, const struct guest_mem *mem)
+void pagemap_open(struct pagemap *p, const struct guest_mem *mem, int fd)
 {
 	p->mem = mem;
 	p->first = p->count = 0;
-	p->fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	p->owned_fd = fd < 0 ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+	p->fd = fd < 0 ? p->owned_fd : fd;
 }
 
 void pagemap_close(struct pagemap *p)
 {
-	cleanup_fd(&p->fd);
-	p->fd = -1;
+	cleanup_fd(&p->owned_fd);
+	p->fd = p->owned_fd = -1;
 }
 
 bool pagemap_entry(struct pagemap *p, uint64_t page, uint64_t *ret)

@@ -19,14 +19,18 @@ struct guest_mem;
 /** struct pagemap - of this process's guest RAM; read in batches, so ask in ascending order. */
 struct pagemap {
 	const struct guest_mem *mem;
-	int fd;
+	int fd, owned_fd;
 	uint64_t first; /**< page of @entries[0] */
 	uint64_t count;
 	uint64_t entries[PAGEMAP_BATCH];
 };
 
-/** pagemap_open() - where there is no /proc, nothing is known of any page. */
-void pagemap_open(struct pagemap *p, const struct guest_mem *mem);
+/**
+ * pagemap_open() - begin to read it.
+ * @fd: /proc/PID/pagemap of this process, which stays the caller's, for in a jail there is no
+ * /proc; or -1: open it. Where that fails, nothing is known of any page
+ */
+void pagemap_open(struct pagemap *p, const struct guest_mem *mem, int fd);
 void pagemap_close(struct pagemap *p);
 /** pagemap_entry() - of a page of RAM. Return: false where nothing is known. */
 bool pagemap_entry(struct pagemap *p, uint64_t page, uint64_t *ret);

@@ -14,6 +14,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "vmm/capture.h"
 #include "vmm/kernel/command.h"
 #include "vmm/kernel/kvcpu.h"
 #include "vmm/kernel/machine.h"
@@ -198,7 +199,9 @@ static void test_no_capture_of_an_ended_guest(void **state)
 	(void)state;
 	start_machine();
 	dies[1] = true;
-	assert_int_equal(machine_capture(&m, NULL, -1, "", 0, NULL), -ESHUTDOWN);
+	assert_int_equal(
+		machine_capture(&m, &(struct capture_target){.fd = -1, .pagemap_fd = -1}, NULL),
+		-ESHUTDOWN);
 	stop_machine();
 }
 

@@ -130,8 +130,13 @@ static int write_snapshot(void *guest, const struct capture_base *base, int fd,
 			  struct capture_stats *ret_stats)
 {
 	static const char metadata[] = "{\"made_by\":\"vmm boot\"}";
+	const struct capture_target target = {.fd = fd,
+					      .pagemap_fd = -1,
+					      .metadata = metadata,
+					      .metadata_bytes = sizeof(metadata) - 1,
+					      .base = base};
 
-	return machine_capture(guest, base, fd, metadata, sizeof(metadata) - 1, ret_stats);
+	return machine_capture(guest, &target, ret_stats);
 }
 
 /** With a program, once that asks for work; without, once anybody inside says so. */

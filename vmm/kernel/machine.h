@@ -38,8 +38,8 @@
 #include "vmm/kernel/virtio_mmio.h"
 
 struct agent_link;
-struct capture_base;
 struct capture_stats;
+struct capture_target;
 
 /** Why a guest is over. */
 enum machine_end {
@@ -105,6 +105,7 @@ struct machine {
 	struct machine_watch watches[MACHINE_WATCHES_MAX];
 
 	struct agent_link *agent; /**< NULL: none was made */
+	int pagemap_fd;		  /**< during machine_capture(): as its target says */
 
 	enum machine_end end;
 	int end_code;
@@ -174,8 +175,8 @@ int machine_virtio_load(struct machine *m, struct state_reader *r);
 
 /** machine_capture() - write a snapshot of a machine that runs; it goes on afterwards. Not from a
  * vCPU. Parameters and errors are those of capture_guest(). */
-int machine_capture(struct machine *m, const struct capture_base *base, int fd,
-		    const void *metadata, size_t metadata_bytes, struct capture_stats *ret_stats);
+int machine_capture(struct machine *m, const struct capture_target *target,
+		    struct capture_stats *ret_stats);
 /** machine_config_peek() - RAM and vCPUs of a snapshot's machine, from its STATE section. Return: 0
  * or -EBADMSG. */
 int machine_config_peek(const void *state, size_t n, struct machine_config *ret);

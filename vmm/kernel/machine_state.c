@@ -246,7 +246,7 @@ static int for_each_page(void *guest, int (*page_fn)(void *arg, uint32_t page), 
 	struct pagemap map;
 	int ret = 0;
 
-	pagemap_open(&map, &m->mem);
+	pagemap_open(&map, &m->mem, m->pagemap_fd);
 	for (uint64_t page = 0; !ret && page < pages; page++)
 		if (page < m->mem.template_pages || !pagemap_entry(&map, page, &entry) ||
 		    pagemap_in_use(entry))
@@ -261,8 +261,8 @@ static int find_last(void *arg, uint32_t page)
 	return 0;
 }
 
-int machine_capture(struct machine *m, const struct capture_base *base, int fd,
-		    const void *metadata, size_t metadata_bytes, struct capture_stats *ret_stats)
+int machine_capture(struct machine *m, const struct capture_target *target,
+		    struct capture_stats *ret_stats)
 {
 	struct capture_source source = {
 		.kind = GUEST_KIND_KERNEL,
@@ -271,7 +271,6 @@ int machine_capture(struct machine *m, const struct capture_base *base, int fd,
 		.devices = &kernel_devices,
 		.guest = m,
 		.for_each_page = for_each_page,
-		.base = base,
 	};
 	int ret = machine_pause(m);
 
@@ -280,8 +279,9 @@ int machine_capture(struct machine *m, const struct capture_base *base, int fd,
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < m->virtio_count; i++)
 		virtio_device_drain(m->virtio[i]);
+	m->pagemap_fd = target->pagemap_fd;
 	for_each_page(m, find_last, &source.template_pages);
-	ret = m->end ? -ESHUTDOWN : capture_guest(&source, fd, metadata, metadata_bytes, ret_stats);
+	ret = m->end ? -ESHUTDOWN : capture_guest(&source, target, ret_stats);
 	for (unsigned i = 0; i < m->virtio_count; i++)
 		virtio_device_resume(m->virtio[i]);
 	pthread_mutex_unlock(&m->lock);
