@@ -8,6 +8,7 @@
 #ifndef QUICKTHAW_COMMON_CPU_FEATURE_H
 #define QUICKTHAW_COMMON_CPU_FEATURE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,5 +51,14 @@ extern const size_t cpu_feature_count;
  */
 int cpu_features_missing(const uint64_t need[CPU_WORDS], const uint64_t have[CPU_WORDS], char *text,
 			 size_t n);
+
+/** cpu_host_has_virtualization() - whether CPUID shows VMX or SVM, which hardware KVM needs. */
+int cpu_host_has_virtualization(void);
+/** cpu_host_runs_kernels() - can KVM here run a whole kernel? PVM emulates ring 0, and SYSCALL does
+ * not enter it. */
+bool cpu_host_runs_kernels(void);
+#define CPU_NO_KERNELS_TEXT                                                                        \
+	"this host has KVM without VMX or SVM (PVM), which emulates ring 0, so a whole kernel "    \
+	"cannot run on it: use a process guest, or a host with hardware KVM"
 
 #endif

@@ -44,6 +44,11 @@ void log_set_level(enum log_level level)
 	log_level_max = level;
 }
 
+enum log_level log_level(void)
+{
+	return log_level_max;
+}
+
 void log_set_format(enum log_format format)
 {
 	format_now = format;

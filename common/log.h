@@ -17,6 +17,7 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
  */
 void log_init(const char *program, const char *instance);
 void log_set_level(enum log_level level);
+enum log_level log_level(void);
 void log_set_format(enum log_format format);
 enum log_format log_format(void);
 

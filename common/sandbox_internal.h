@@ -106,6 +106,9 @@ struct sandbox_rule {
 	const char *reason;
 };
 
+/** The list of a vmm with a kernel guest (sandbox_rules_kernel.c). */
+extern const struct sandbox_rule sandbox_kernel_rules[];
+
 /** sandbox_rules() - a stage's allow-list, ended by a rule without a reason. */
 const struct sandbox_rule *sandbox_rules(enum sandbox_stage stage);
 

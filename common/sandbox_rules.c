@@ -2,6 +2,8 @@
 /*
  * sandbox_rules.c - the system calls a jailed vmm or unpacker may make, and why
  *
+ * Those of a vmm with a kernel guest are in sandbox_rules_kernel.c, written in the same way.
+ *
  * What is not listed kills the process with a log line that names the call. To add one, add a line
  * with its reason beside its kin; narrow it with one or two argument checks where the kernel's
  * interface lets us:
@@ -30,27 +32,8 @@
 #include <sys/syscall.h>
 
 #include "common/sandbox_internal.h"
+#include "common/sandbox_rule.h"
 #include "common/util.h"
-
-/* Newer than Debian 12's headers. */
-#ifndef KVM_PRE_FAULT_MEMORY
-#define KVM_PRE_FAULT_MEMORY 0xc040aed5
-#endif
-
-#define SYS(name) .nr = SYS_##name
-#define ARG32(n, bits, want)                                                                       \
-	{                                                                                          \
-		(n), (uint32_t)(bits), (uint32_t)(want)                                            \
-	}
-#define ARG(n, value)	   ARG32(n, ~0u, value)
-#define ARG_CLEAR(n, bits) ARG32(n, bits, 0)
-#define ARG_ONLY(n, bits)  ARG32(n, ~(uint32_t)(bits), 0)
-#define WHY(text)	   .reason = text
-
-#define IOCTL(request, text)                                                                       \
-	{                                                                                          \
-		SYS(ioctl), .args = {ARG(2, request)}, WHY(text)                                   \
-	}
 
 #define OPEN_READ_BITS                                                                             \
 	(O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW | O_PATH | O_NONBLOCK | O_NOCTTY | O_LARGEFILE |     \
@@ -262,6 +245,7 @@ static const struct sandbox_rule unpack_rules[] = {
 
 static const struct sandbox_rule *const stage_rules[] = {
 	[SANDBOX_STAGE_GUEST] = guest_rules,
+	[SANDBOX_STAGE_KERNEL] = sandbox_kernel_rules,
 	[SANDBOX_STAGE_UNPACK] = unpack_rules,
 };
 static_assert(ARRAY_SIZE(stage_rules) == SANDBOX_STAGE_COUNT, "rules for each stage");

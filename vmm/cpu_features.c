@@ -90,15 +90,6 @@ uint64_t cpu_host_xcr0(void)
 	return (uint64_t)d << 32 | a;
 }
 
-int cpu_host_has_virtualization(void)
-{
-	uint32_t a, b, c, d;
-
-	if (__get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 5))
-		return 1;						 /* VMX */
-	return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1u << 2); /* SVM */
-}
-
 uint32_t cpu_xsave_offset(unsigned n)
 {
 	uint32_t a, b, c, d;

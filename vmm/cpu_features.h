@@ -46,8 +46,6 @@ char *const *cpu_baseline_env(const struct vm *vm);
 
 /** cpu_host_xcr0() - XCR0 of this host, by XGETBV. */
 uint64_t cpu_host_xcr0(void);
-/** cpu_host_has_virtualization() - whether CPUID shows VMX or SVM, which hardware KVM needs. */
-int cpu_host_has_virtualization(void);
 /** cpu_xsave_offset() - place of state component @n in a host XSAVE area, 0 if absent. */
 uint32_t cpu_xsave_offset(unsigned n);
 

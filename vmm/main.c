@@ -20,6 +20,7 @@
 #include "vmm/control.h"
 #include "vmm/cpu_features.h"
 #include "vmm/kernel/command.h"
+#include "vmm/kernel/shell.h"
 #include "vmm/lifeline.h"
 #include "vmm/options.h"
 #include "vmm/populate.h"
@@ -205,6 +206,17 @@ static void prefault(void)
 	syscall_init();
 }
 
+/** What a guest of this shell's kind needs. Return: 0 or -errno with a log line. */
+static int make_machine(const struct options *o, struct vm *vm)
+{
+	int ret;
+
+	if (o->kind == GUEST_KIND_KERNEL)
+		return kernel_shell_new(SANDBOX_FD_KVM, MIB(o->ram_mib), o->kernel.vcpus);
+	ret = vm_new(vm, SANDBOX_FD_KVM, MIB(o->ram_mib));
+	return ret ? ret : sched_process_init();
+}
+
 static int command_shell(const struct options *o)
 {
 	static struct vm vm;
@@ -216,17 +228,18 @@ static int command_shell(const struct options *o)
 	/* Executed by descriptor: kernels before 6.14 show that descriptor's number in ps. */
 	prctl(PR_SET_NAME, "vmm");
 	set_cpu_baseline(o);
-	if (vm_new(&vm, SANDBOX_FD_KVM, MIB(o->ram_mib)))
+	if (make_machine(o, &vm))
 		return 2;
 	uffd = make_uffd();
 	close(SANDBOX_FD_USERFAULTFD);
-	if (sched_process_init() || populate_init() || lifeline_init(VMM_CONTROL_FD))
+	if (populate_init() || lifeline_init(VMM_CONTROL_FD))
 		return 2;
 	prefault();
 	if (sandbox_seccomp_load(SANDBOX_FD_SECCOMP))
 		return 2;
 	close(SANDBOX_FD_SECCOMP);
-	return control_serve_process(&vm, VMM_CONTROL_FD, uffd);
+	return o->kind == GUEST_KIND_KERNEL ? kernel_shell_serve(VMM_CONTROL_FD, uffd)
+					    : control_serve_process(&vm, VMM_CONTROL_FD, uffd);
 }
 
 int main(int argc, char **argv)

@@ -18,7 +18,8 @@ static const char usage_text[] =
 	"       vmm restore [OPTION]... SNAPSHOT [-- PROGRAM [ARGUMENT]...]\n"
 	"       vmm pages SNAPSHOT\n"
 	"       vmm host\n"
-	"       vmm shell --id ID [--ram-mib N] [--cpu-baseline B]\n"
+	"       vmm shell --id ID [--kind K] [--ram-mib N] [--vcpus N]\n"
+	"                 [--cpu-baseline B]\n"
 	"\n"
 	"One process is one microVM. A process guest is one Linux program without a kernel of its\n"
 	"own; a kernel guest is a whole Linux kernel, and needs hardware KVM.\n"
@@ -70,7 +71,9 @@ static const char usage_text[] =
 	"  --timeout SECONDS   how long it may take until the guest asks for work (default 60)\n"
 	"Options of shell:\n"
 	"  --id ID             name of the instance in its log lines\n"
+	"  --kind K            process (the default), or kernel\n"
 	"  --ram-mib N         size of the machine (default 1024)\n"
+	"  --vcpus N           of a kernel guest's, 1 to 4 (default 1)\n"
 	"Of all: --help        this text\n"
 	"        --version     which Quickthaw this is\n"
 	"\n"
@@ -155,6 +158,7 @@ static const struct option long_options[] = {
 	{"net", required_argument, NULL, 'N'},
 	{"vsock", required_argument, NULL, 'V'},
 	{"hostname", required_argument, NULL, 'H'},
+	{"kind", required_argument, NULL, 'K'},
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
@@ -249,6 +253,11 @@ static void parse_option(struct options *o, int c)
 	case 'I':
 		o->id = optarg;
 		break;
+	case 'K':
+		if (strcmp(optarg, "process") && strcmp(optarg, "kernel"))
+			die("--kind %s: give process or kernel", optarg);
+		o->kind = strcmp(optarg, "kernel") ? GUEST_KIND_PROCESS : GUEST_KIND_KERNEL;
+		break;
 	case 'M':
 		o->ram_mib = parse_mib("ram-mib", optarg, RAM_MIB_MAX);
 		break;
@@ -271,6 +280,7 @@ void options_parse(struct options *o, int argc, char **argv)
 	*o = (struct options){
 		.console = {.root = "/", .memory_bytes = MIB(512), .tmp_bytes = MIB(512)},
 		.kernel = {.cmdline = "console=ttyS0 panic=-1 pci=off", .vcpus = 1, .serial_fd = 1},
+		.kind = GUEST_KIND_PROCESS,
 		.ram_mib = 1024,
 		.baseline = "host",
 	};

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "include/guest_abi.h"
 #include "vmm/console.h"
 #include "vmm/kernel/command.h"
 
@@ -16,6 +17,7 @@ struct options {
 	struct console_options console;
 	struct kernel_options kernel;
 	const char *id;
+	enum guest_kind kind; /**< of a shell */
 	uint64_t ram_mib;
 	const char *baseline;
 	char *env[OPTIONS_ENV_MAX + 1];

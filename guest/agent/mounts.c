@@ -110,13 +110,21 @@ static int mount_move(const char *from, const char *to)
 	return mount(from, to, NULL, MS_MOVE, NULL) ? -errno : 0;
 }
 
-static int mount_task(const char *device)
+/** What comes as a disk of its own: the function's code, and its layers. */
+static int mount_code(const struct options *o)
 {
-	if (!device[0])
-		return 0;
-	mkdir(ROOT "/var", 0755);
-	mkdir(ROOT "/var/task", 0755);
-	return mount_image(device, ROOT "/var/task");
+	int err = 0;
+
+	if (o->task[0]) {
+		mkdir(ROOT "/var", 0755);
+		mkdir(ROOT "/var/task", 0755);
+		err = mount_image(o->task, ROOT "/var/task");
+	}
+	if (!err && o->opt[0]) {
+		mkdir(ROOT "/opt", 0755);
+		err = mount_image(o->opt, ROOT "/opt");
+	}
+	return err;
 }
 
 static int switch_root(void)
@@ -142,7 +150,7 @@ int mounts_root(const struct options *o)
 		note("no overlay above %s: error %d", o->root, -err);
 		return err;
 	}
-	if ((err = mount_task(o->task)))
+	if ((err = mount_code(o)))
 		return err;
 	if ((err = mount_move("/proc", ROOT "/proc")) || (err = mount_move("/sys", ROOT "/sys")) ||
 	    (err = mount_move("/dev", ROOT "/dev")) || (err = mount_memory()) ||

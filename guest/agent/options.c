@@ -50,6 +50,7 @@ int options_set(struct options *o, const char *setting)
 		{"root=", o->root},
 		{"upper=", o->upper},
 		{"task=", o->task},
+		{"opt=", o->opt},
 		{"address=", o->address},
 	};
 

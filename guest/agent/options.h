@@ -15,6 +15,7 @@ struct options {
 	char root[64];	  /**< device with the root file system; "none": stay in the initramfs */
 	char upper[64];	  /**< ext4 device that takes what is written; "": memory */
 	char task[64];	  /**< device with the function's code, for /var/task; "": there is none */
+	char opt[64];	  /**< device with its layers, for /opt; "": there are none */
 	char address[64]; /**< IP/PREFIX[,GATEWAY] for eth0; "": leave it down */
 	struct endpoint control;
 	struct endpoint api;

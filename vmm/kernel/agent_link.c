@@ -123,11 +123,14 @@ static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 	machine_wake(a->machine);
 }
 
-static void on_log(const struct agent_log *log)
+static void on_log(const struct agent_link *a, const struct agent_log *log)
 {
 	size_t n = log->h.bytes - sizeof(*log);
+	int stream = log->stream == AGENT_STDOUT ? 1 : 2;
 
-	if (write_full(log->stream == AGENT_STDOUT ? 1 : 2, log + 1, n))
+	if (a->log)
+		a->log(a->log_arg, stream, log + 1, n);
+	else if (write_full(stream, log + 1, n))
 		log_debug("agent: nobody reads what the guest's program writes");
 }
 
@@ -141,6 +144,7 @@ static void on_exited(struct agent_link *a, const struct agent_exited *e)
 		machine_finish(m, MACHINE_EXITED, "the guest's program could not be started: %s",
 			       strerror(-e->error));
 	} else if (e->signal) {
+		m->end_signal = e->signal & 0x7f;
 		machine_finish(m, MACHINE_EXITED, "the guest's program was ended by signal %d",
 			       e->signal);
 	} else {
@@ -174,7 +178,7 @@ static bool on_message(struct agent_link *a, const struct agent_header *h)
 		on_ready(a, message);
 		return true;
 	case AGENT_LOG:
-		on_log(message);
+		on_log(a, message);
 		return true;
 	case AGENT_EXITED:
 		on_exited(a, message);

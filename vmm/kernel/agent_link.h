@@ -41,6 +41,7 @@ bool agent_identity_empty(const struct agent_identity *who);
  * struct agent_link - fields are this module's, but for those that others may read.
  * @argv, @envp: what the agent is to start once it is ready; @argv may be NULL: nothing
  * @identity: what it is told before it starts that, and at a restore; strings are the caller's
+ * @log: takes what the program writes to @stream, 1 or 2; NULL: that goes to this process's own
  * @ready: the agent is connected
  * @prepared, @resumed: the answer to agent_link_prepare(), agent_link_resume() has come
  */
@@ -50,6 +51,8 @@ struct agent_link {
 	struct vsock_conn *conn;
 	char *const *argv, *const *envp;
 	struct agent_identity identity;
+	void (*log)(void *arg, int stream, const void *data, size_t n);
+	void *log_arg;
 	bool ready, prepared, resumed;
 	bool announced; /**< that it is ready, which a guest may say often */
 	struct runtime_api *api;

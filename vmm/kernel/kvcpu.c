@@ -218,11 +218,20 @@ static void on_kick(struct kvcpu *c)
 	pthread_mutex_unlock(&m->lock);
 }
 
+static void wait_for_start(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	while (!m->started && !m->stopping)
+		pthread_cond_wait(&m->parked, &m->lock);
+	pthread_mutex_unlock(&m->lock);
+}
+
 static void *run_thread(void *arg)
 {
 	struct kvcpu *c = arg;
 	struct machine *m = c->machine;
 
+	wait_for_start(m);
 	while (!m->stopping) {
 		int ret = ioctl(c->fd, KVM_RUN, 0), err = errno;
 
@@ -233,6 +242,7 @@ static void *run_thread(void *arg)
 		if (ret && err == EAGAIN)
 			continue; /* a vCPU that was started by another one */
 		pthread_mutex_lock(&m->lock);
+		m->exits++;
 		if (ret)
 			machine_finish(m, MACHINE_BROKEN, "kvm: vcpu %u: KVM_RUN: %s", c->index,
 				       strerror(err));
@@ -243,21 +253,21 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
-int kvcpu_start(struct kvcpu *c)
+int kvcpu_make_thread(struct kvcpu *c)
 {
-	int err = pthread_create(&c->thread, NULL, run_thread, c);
+	int err = c->has_thread ? 0 : pthread_create(&c->thread, NULL, run_thread, c);
 
 	if (err) {
 		log_error("vcpu %u: cannot start its thread: %s", c->index, strerror(err));
 		return -err;
 	}
-	c->started = true;
+	c->has_thread = true;
 	return 0;
 }
 
 void kvcpu_kick(struct kvcpu *c)
 {
-	if (!c->started)
+	if (!c->has_thread)
 		return;
 	__atomic_store_n(&c->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(c->thread, VCPU_KICK_SIGNAL);
@@ -265,7 +275,7 @@ void kvcpu_kick(struct kvcpu *c)
 
 void kvcpu_join(struct kvcpu *c)
 {
-	if (c->started)
+	if (c->has_thread)
 		pthread_join(c->thread, NULL);
-	c->started = false;
+	c->has_thread = false;
 }

@@ -31,7 +31,7 @@ struct kvcpu {
 	struct kvm_run *run;
 	size_t run_bytes;
 	pthread_t thread;
-	bool started;
+	bool has_thread;
 	bool parked; /**< stands still at machine_pause(); under the machine's lock */
 };
 
@@ -45,8 +45,9 @@ void kvcpu_free(struct kvcpu *c);
  * one to start it. */
 int kvcpu_boot(struct kvcpu *c, const struct boot_entry *entry);
 
-/** kvcpu_start() - the thread begins to run the guest. */
-int kvcpu_start(struct kvcpu *c);
+/** kvcpu_make_thread() - the thread that runs the guest, once the machine is started. Return: 0, also
+ * when there is one, or -errno with a log line. */
+int kvcpu_make_thread(struct kvcpu *c);
 /** kvcpu_kick() - make it leave the guest and look at what the machine wants. From any thread. */
 void kvcpu_kick(struct kvcpu *c);
 void kvcpu_join(struct kvcpu *c);

@@ -59,8 +59,7 @@ static int check_host(int kvm_fd)
 		{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
 	};
 
-	/* PVM: ring 0 is emulated, SYSCALL does not enter it, and a kernel cannot run. */
-	if (!cpu_host_has_virtualization() || !access("/sys/module/kvm_pvm", F_OK)) {
+	if (!cpu_host_runs_kernels()) {
 		log_error(
 			"this host has KVM without VMX or SVM (PVM): it emulates ring 0, so a "
 			"whole kernel cannot run on it; run the program as a process guest instead "
@@ -315,12 +314,23 @@ int machine_boot(struct machine *m, const struct boot_linux *boot)
 	return ret;
 }
 
-int machine_start(struct machine *m)
+int machine_make_threads(struct machine *m)
 {
 	int ret = 0;
 
 	for (unsigned i = 0; !ret && i < m->vcpu_count; i++)
-		ret = kvcpu_start(&m->vcpus[i]);
+		ret = kvcpu_make_thread(&m->vcpus[i]);
+	return ret;
+}
+
+int machine_start(struct machine *m)
+{
+	int ret = machine_make_threads(m);
+
+	pthread_mutex_lock(&m->lock);
+	m->started = !ret;
+	pthread_cond_broadcast(&m->parked);
+	pthread_mutex_unlock(&m->lock);
 	return ret;
 }
 
@@ -351,7 +361,7 @@ int machine_pause(struct machine *m)
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		kvcpu_kick(&m->vcpus[i]);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
-		while (m->vcpus[i].started && !m->vcpus[i].parked && !m->stopping)
+		while (m->vcpus[i].has_thread && !m->vcpus[i].parked && !m->stopping)
 			pthread_cond_wait(&m->parked, &m->lock);
 	ret = m->stopping ? -ESHUTDOWN : 0;
 	if (ret)

@@ -89,6 +89,8 @@ struct machine {
 	pthread_cond_t parked; /**< a vCPU parked, or may go on */
 	atomic_bool pausing;   /**< vCPUs are to park */
 	atomic_bool stopping;  /**< their threads are to end */
+	bool started;	       /**< they may enter the guest; until then they wait on @parked */
+	uint64_t exits;	       /**< that reached this process */
 
 	struct bus ports, memory;
 	struct serial serial;
@@ -108,7 +110,7 @@ struct machine {
 	int pagemap_fd;		  /**< during machine_capture(): as its target says */
 
 	enum machine_end end;
-	int end_code;
+	int end_code, end_signal; /**< of MACHINE_EXITED; @end_signal 0: it exited by itself */
 	char end_text[256]; /**< a report for people */
 };
 
@@ -127,7 +129,10 @@ void machine_free(struct machine *m);
  * m->signalled is set then.
  */
 int machine_boot(struct machine *m, const struct boot_linux *boot);
-/** machine_start() - vCPU threads begin, after machine_boot() or a restore. */
+/** machine_make_threads() - the vCPUs' threads, ahead of machine_start(), which makes them
+ * otherwise: a process that is jailed by then cannot make any. */
+int machine_make_threads(struct machine *m);
+/** machine_start() - vCPUs enter the guest, after machine_boot() or a restore. */
 int machine_start(struct machine *m);
 
 /**

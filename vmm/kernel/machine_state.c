@@ -18,6 +18,7 @@
 #include "vmm/kernel/machine.h"
 #include "vmm/kernel/vmgenid.h"
 #include "vmm/pagemap.h"
+#include "vmm/populate.h"
 #include "vmm/vm.h"
 
 enum { IRQCHIPS = 3, TSC_TOLERANCE_PPM = 250 };
@@ -293,6 +294,8 @@ int machine_restore(struct machine *m, const struct guest_image *image)
 {
 	int ret = guest_mem_map_template(&m->mem, image->memfd, image->template_pages, image->uffd);
 
+	if (!ret)
+		ret = populate_start(&m->mem, image->populate, image->populate_count);
 	if (!ret)
 		ret = devices_load(&kernel_devices, m, image->state, image->state_bytes,
 				   m->end_text, sizeof(m->end_text));

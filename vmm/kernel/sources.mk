@@ -7,4 +7,4 @@ vmm_SRCS += vmm/kernel/machine.c vmm/kernel/machine_loop.c vmm/kernel/machine_st
 vmm_SRCS += vmm/kernel/kvcpu.c vmm/kernel/kvcpu_cpuid.c vmm/kernel/kvcpu_state.c
 vmm_SRCS += vmm/kernel/boot_linux.c vmm/kernel/boot_elf.c vmm/kernel/acpi.c vmm/kernel/aml.c
 vmm_SRCS += vmm/kernel/bus.c vmm/kernel/serial.c vmm/kernel/serial_out.c vmm/kernel/power.c vmm/kernel/vmgenid.c
-vmm_SRCS += vmm/kernel/command.c vmm/kernel/wiring.c vmm/kernel/net_option.c vmm/kernel/agent_link.c
+vmm_SRCS += vmm/kernel/command.c vmm/kernel/shell.c vmm/kernel/wiring.c vmm/kernel/net_option.c vmm/kernel/agent_link.c

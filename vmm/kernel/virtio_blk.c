@@ -583,13 +583,23 @@ static int init_ring(struct virtio_blk *blk, bool wanted)
 	return virtio_device_watch(&blk->device, blk->ring.ring_fd, 0, EPOLLIN);
 }
 
+int virtio_blk_attach(struct virtio_device *d, const struct disk_options *o)
+{
+	struct virtio_blk *blk = blk_of(d);
+	int err = disk_new(o, &blk->disk);
+
+	if (!err)
+		offer(blk);
+	return err;
+}
+
 int virtio_blk_new(const struct virtio_wiring *w, const struct virtio_blk_options *o,
 		   struct virtio_device **ret)
 {
 	struct disk *disk = NULL;
 	struct virtio_device *d;
 	struct virtio_blk *blk;
-	int err = disk_new(&o->disk, &disk);
+	int err = o->disk.base_fd < 0 ? 0 : disk_new(&o->disk, &disk);
 
 	if (err) {
 		close(w->irq_fd);
@@ -610,7 +620,8 @@ int virtio_blk_new(const struct virtio_wiring *w, const struct virtio_blk_option
 		virtio_device_free(d);
 		return err;
 	}
-	offer(blk);
+	if (disk)
+		offer(blk);
 	*ret = d;
 	return 0;
 }

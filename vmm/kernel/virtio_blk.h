@@ -8,7 +8,8 @@
 
 /**
  * struct virtio_blk_options
- * @disk: what to read and write; its descriptors become the device's
+ * @disk: what to read and write; its descriptors become the device's. Its base_fd may be -1: then
+ *	there is none before virtio_blk_attach()
  * @serial: up to 20 bytes that the guest finds in /sys/block/vdX/serial
  * @no_io_uring: read and write synchronously, as where io_uring is not allowed
  */
@@ -25,5 +26,9 @@ struct virtio_blk_options {
  */
 int virtio_blk_new(const struct virtio_wiring *w, const struct virtio_blk_options *o,
 		   struct virtio_device **ret);
+
+/** virtio_blk_attach() - give a device its disk, before the machine is booted or restored. @o: taken
+ * over, also on error. Return: 0 or -errno; disk_new() says which, and has logged it. */
+int virtio_blk_attach(struct virtio_device *d, const struct disk_options *o);
 
 #endif
