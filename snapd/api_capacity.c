@@ -46,8 +46,10 @@ static json_t *version_capacity(struct version *v, uint64_t now_ns)
 	struct capacity_view view = capacity_view(v, now_ns);
 	struct capacity_estimate e = capacity_predict(&view);
 	char number[16];
-	json_t *root = json_pack("{s:s, s:s, s:s}", "FunctionName", v->function->name, "Version",
-				 version_name(v, number), "Start", start_kind_names[e.start]);
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s}", "FunctionName", v->function->name, "Version",
+				 version_name(v, number), "GuestKind",
+				 guest_kind_name(v->settings.guest_kind), "Start",
+				 start_kind_names[e.start]);
 
 	set_number(root, "WaitUs", e.wait_ns / 1000);
 	set_number(root, "StartUs", e.start_ns / 1000);

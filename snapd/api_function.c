@@ -14,6 +14,7 @@
 #include "snapd/api_code.h"
 #include "snapd/event_queue.h"
 #include "snapd/function_store.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/publish.h"
 #include "snapd/scheduler.h"
 #include "snapd/shell_pool.h"
@@ -176,6 +177,8 @@ static int parse_create(const json_t *root, struct function_ref *ref,
 				       "Function already exist: %s", ref->name);
 	if (!err)
 		err = function_settings_parse(root, settings, e);
+	if (!err && kernel_guests_trouble(settings))
+		return field_refuse(e, "%s", kernel_guests_trouble(settings));
 	if (!err && scheduler_ram_class(settings) < 0)
 		return field_refuse(e, "MemorySize and EphemeralStorage.Size together: too large");
 	if (!err)
@@ -342,6 +345,9 @@ static void update(struct http_request *r, struct function *f, json_t *settings,
 		api_refuse(r, &e);
 	else if (function_settings_parse(settings, &parsed, &e))
 		api_refuse(r, &e);
+	else if (kernel_guests_trouble(&parsed))
+		http_reply_error(r, 400, "InvalidParameterValueException", "%s",
+				 kernel_guests_trouble(&parsed));
 	else if (scheduler_ram_class(&parsed) < 0)
 		http_reply_error(r, 400, "InvalidParameterValueException",
 				 "MemorySize and EphemeralStorage.Size: too large");

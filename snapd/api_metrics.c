@@ -63,9 +63,10 @@ static void write_templates(FILE *to)
 				continue;
 			templates++;
 			fprintf(to,
-				"quickthaw_template_resident_bytes{function=\"%s\",version=\"%s\"} "
-				"%" PRIu64 "\n",
+				"quickthaw_template_resident_bytes{function=\"%s\",version=\"%s\","
+				"guest=\"%s\"} %" PRIu64 "\n",
 				f->name, version_name(v, number),
+				guest_kind_name(v->settings.guest_kind),
 				v->template->resident_pages * PAGE_BYTES);
 		}
 	}

@@ -89,8 +89,8 @@ struct api_change;
  * @source_revision: of a published version: the revision of $LATEST that it was made from, or ""
  * @code: CodeSha256 and CodeSize
  * @updating: a change of $LATEST is being written
- * @code_fd: view of the code directory, or -1: not opened yet
- * @opt_fd: view of the merged layers, or -1: it has none
+ * @code_fd: view of the code directory, or of a kernel guest the image; -1: not opened yet
+ * @opt_fd: the same of the merged layers, or -1: it has none
  * @template: memory of the snapshot, or NULL; one of its references is the version's
  * @opening: the worker is at opening code and template; invocations wait
  * @open_err: of its snapshot, at the last time; 0 or -errno

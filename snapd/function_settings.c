@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/util.h"
+#include "snapd/kernel_guests.h"
 
 enum {
 	TIMEOUT_MAX_S = 900,
@@ -18,6 +19,7 @@ enum {
 	ENV_BYTES_MAX = 4096, /* as Lambda has it */
 };
 
+#define ROOT_IMAGE_PATTERN "[a-zA-Z0-9][a-zA-Z0-9._-]*"
 #define ROLE_PATTERN "arn:(aws[a-zA-Z-]*)?:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/_-]+"
 
 /** As shells have it: letters, digits and underscores, no digit first. */
@@ -126,6 +128,59 @@ static int refuse_unsupported(const json_t *root, struct field_error *e)
 	return 0;
 }
 
+static const char *const kind_names[] = {"process", "kernel"};
+
+const char *guest_kind_name(enum guest_kind kind)
+{
+	return kind_names[kind == GUEST_KIND_KERNEL];
+}
+
+/** What runs it: process guests have the host's own interpreter, kernel guests that of an image. */
+static int check_runtime(const struct function_settings *s, struct field_error *e)
+{
+	static const char *const of_kernels[] = {"python3", "nodejs", "provided"};
+
+	for (size_t i = 0; s->guest_kind == GUEST_KIND_KERNEL && i < ARRAY_SIZE(of_kernels); i++)
+		if (!strncmp(s->runtime, of_kernels[i], strlen(of_kernels[i])))
+			return 0;
+	if (s->guest_kind == GUEST_KIND_KERNEL)
+		return field_refuse(e,
+				    "Runtime: kernel guests run python3.x, nodejsN.x and provided, "
+				    "not %s",
+				    s->runtime);
+	if (strncmp(s->runtime, "python3", 7) != 0)
+		return field_refuse(e,
+				    "Runtime: this release runs python3.x, not %s (as a process "
+				    "guest; GuestKind kernel has others)",
+				    s->runtime);
+	return 0;
+}
+
+/** GuestKind, and what depends on it. */
+static int parse_guest(const json_t *root, struct function_settings *s, struct field_error *e)
+{
+	unsigned kernel = 0;
+	int err = field_choice(root, "GuestKind", kind_names, 2, &kernel, e);
+
+	s->guest_kind = kernel ? GUEST_KIND_KERNEL : GUEST_KIND_PROCESS;
+	if (!err)
+		err = field_string(root, "RootImage", 0, s->root_image, sizeof(s->root_image), e);
+	if (!err && *s->root_image && !field_matches(s->root_image, ROOT_IMAGE_PATTERN))
+		err = field_refuse_value(e, "RootImage", s->root_image,
+					 "Member must satisfy regular expression pattern: "
+					 ROOT_IMAGE_PATTERN);
+	if (!err && *s->root_image && !kernel)
+		err = field_refuse(e, "RootImage: only kernel guests have one: give GuestKind "
+				      "kernel, too");
+	if (!err && kernel &&
+	    (s->memory_mib < KERNEL_GUEST_MEMORY_MIN_MIB ||
+	     s->memory_mib > KERNEL_GUEST_MEMORY_MAX_MIB))
+		err = field_refuse(e, "MemorySize: a kernel guest has %d to %d MB, not %u",
+				   KERNEL_GUEST_MEMORY_MIN_MIB, KERNEL_GUEST_MEMORY_MAX_MIB,
+				   s->memory_mib);
+	return err ? err : check_runtime(s, e);
+}
+
 int function_settings_parse(const json_t *root, struct function_settings *ret,
 			    struct field_error *e)
 {
@@ -139,8 +194,6 @@ int function_settings_parse(const json_t *root, struct function_settings *ret,
 
 	if (!err)
 		err = field_string(root, "Runtime", 1, s.runtime, sizeof(s.runtime), e);
-	if (!err && strncmp(s.runtime, "python3", 7) != 0)
-		err = field_refuse(e, "Runtime: this release runs python3.x, not %s", s.runtime);
 	if (!err)
 		err = field_string(root, "Handler", 1, s.handler, sizeof(s.handler), e);
 	if (!err && !*s.handler)
@@ -150,6 +203,8 @@ int function_settings_parse(const json_t *root, struct function_settings *ret,
 	if (!err)
 		err = field_u32(root, "MemorySize", MEMORY_MIN_MIB, MEMORY_MAX_MIB, &s.memory_mib,
 				e);
+	if (!err)
+		err = parse_guest(root, &s, e);
 	if (!err)
 		err = field_string(root, "Description", 0, s.description, sizeof(s.description), e);
 	if (!err)
@@ -169,15 +224,17 @@ int function_settings_parse(const json_t *root, struct function_settings *ret,
 
 json_t *function_settings_json(const struct function_settings *s)
 {
-	json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:i}, s:{s:s}, s:{s:O}}", "Runtime",
+	json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:i}, s:{s:s}, s:{s:O}, s:s}", "Runtime",
 				 s->runtime, "Handler", s->handler, "Description", s->description,
 				 "Timeout", (int)s->timeout_s, "MemorySize", (int)s->memory_mib,
 				 "EphemeralStorage", "Size", (int)s->tmp_mib, "TracingConfig",
 				 "Mode", s->tracing ? "Active" : "PassThrough", "Environment",
-				 "Variables", s->env);
+				 "Variables", s->env, "GuestKind", guest_kind_name(s->guest_kind));
 
 	if (root)
 		json_object_set_new(root, "Layers", layer_list_json(&s->layers));
+	if (root && *s->root_image)
+		json_object_set_new(root, "RootImage", json_string(s->root_image));
 	if (root && *s->role)
 		json_object_set_new(root, "Role", json_string(s->role));
 	if (root && *s->kms_key_arn)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "include/guest_abi.h"
 #include "snapd/field.h"
 #include "snapd/layer.h"
 
@@ -15,6 +16,7 @@ enum {
 	FUNCTION_HANDLER_MAX = 128,
 	FUNCTION_DESCRIPTION_MAX = 256,
 	FUNCTION_ARN_MAX = 255, /* of a role, a key or a destination */
+	FUNCTION_ROOT_IMAGE_MAX = 63,
 };
 
 /**
@@ -22,6 +24,8 @@ enum {
  * @role, @kms_key_arn: kept and shown; nothing here assumes roles or uses keys
  * @tracing: TracingConfig.Mode is Active, not PassThrough
  * @dead_letter: DeadLetterConfig.TargetArn, or ""
+ * @guest_kind: process, or a whole kernel (GuestKind, an extension)
+ * @root_image: of a kernel guest: which root file system, or "": that of the runtime (RootImage)
  * @env: object of strings; never NULL
  */
 struct function_settings {
@@ -35,6 +39,8 @@ struct function_settings {
 	uint32_t timeout_s;
 	uint32_t memory_mib;
 	uint32_t tmp_mib;
+	enum guest_kind guest_kind;
+	char root_image[FUNCTION_ROOT_IMAGE_MAX + 1];
 	struct layer_list layers;
 	json_t *env;
 };
@@ -46,6 +52,8 @@ struct function_settings {
  */
 int function_settings_parse(const json_t *root, struct function_settings *ret,
 			    struct field_error *e);
+/** guest_kind_name() - as GuestKind has it: "process", "kernel". */
+const char *guest_kind_name(enum guest_kind kind);
 /** function_settings_json() - the fields that function_settings_parse() reads; NULL: no memory. */
 json_t *function_settings_json(const struct function_settings *s);
 int function_settings_copy(const struct function_settings *from, struct function_settings *ret);

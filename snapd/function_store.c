@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "snapd/erofs_image.h"
 #include "snapd/layer_store.h"
 #include "snapd/tree.h"
 
@@ -417,8 +418,10 @@ static int replace_code(int dirfd, struct store_code *code)
 
 	if (!ret && !code->keep_code)
 		ret = swap(dirfd, ".package", STORE_PACKAGE_NAME);
-	if (!ret && !code->keep_layers)
+	if (!ret && !code->keep_layers) {
+		unlinkat(dirfd, STORE_OPT_IMAGE, 0);
 		ret = swap(dirfd, ".opt", STORE_OPT_NAME);
+	}
 	tree_remove(dirfd, ".package");
 	tree_remove(dirfd, ".opt");
 	return ret;
@@ -518,6 +521,20 @@ int store_opt_path(const char *name, uint32_t number, char *buf, size_t size)
 	version_path(name, number, path, sizeof(path));
 	n = snprintf(buf, size, "%s/%s/" STORE_OPT_NAME, store.path, path);
 	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+int store_code_image(const char *name, uint32_t number)
+{
+	CLEANUP_FD int package = store_package_open(name, number);
+
+	return package < 0 ? package : erofs_image_open(package, "tree", STORE_CODE_IMAGE);
+}
+
+int store_opt_image(const char *name, uint32_t number)
+{
+	CLEANUP_FD int dirfd = store_version_open(name, number);
+
+	return dirfd < 0 ? dirfd : erofs_image_open(dirfd, STORE_OPT_NAME, STORE_OPT_IMAGE);
 }
 
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size)

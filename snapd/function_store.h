@@ -7,6 +7,8 @@
  *                       /control.json                aliases, concurrency, tags, ...; may be absent
  *                       /package/                    its code, see code.h
  *                       /opt/                        its layers, merged; not there without any
+ *                       /opt.erofs                   the same as a disk, once a kernel guest needs it;
+ *                                                    of code it is package/tree.erofs
  *                       /versions/N/config.json      written last: a version without it is none
  *                                  /package/, /opt/  as they were when it was published
  *                                  /snapshot.qt
@@ -26,6 +28,8 @@
 
 #define STORE_PACKAGE_NAME  "package"
 #define STORE_OPT_NAME	    "opt"
+#define STORE_OPT_IMAGE	    "opt.erofs"
+#define STORE_CODE_IMAGE    "tree.erofs"
 #define STORE_CONTROL_NAME  "control.json"
 #define STORE_SNAPSHOT_NAME "snapshot.qt"
 #define STORE_SNAPSHOT_TMP  ".snapshot.qt.tmp"
@@ -98,6 +102,10 @@ int store_package_open(const char *name, uint32_t number);
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_opt_path() - the same of its merged layers; not there when it has none. */
 int store_opt_path(const char *name, uint32_t number, char *buf, size_t size);
+/** store_code_image() - a version's code as a disk image, made where there is none yet.
+ * store_opt_image() - the same of its merged layers. Return: a descriptor for reading, or -errno. */
+int store_code_image(const char *name, uint32_t number);
+int store_opt_image(const char *name, uint32_t number);
 /** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size);
 

@@ -351,13 +351,18 @@ static bool is_process(int pidfd, int pid)
 	return line && strtol(line + strlen("\nPid:\t"), NULL, 10) == pid;
 }
 
+static int ram_class(uint32_t kind, uint32_t ram_mib)
+{
+	return shell_pool_class((enum guest_kind)kind, ram_mib);
+}
+
 /** What the entry says of function, version and template, as things of ours. */
 static const char *look_up(const struct handover_instance *e, struct session_revival *r)
 {
 	if (e->proto_version != PROTO_VERSION)
 		return "its vmm speaks another version of the protocol";
 	if (e->state == HANDOVER_SHELL)
-		return shell_pool_class(e->ram_mib) < 0 ? "its size is none of ours" : NULL;
+		return ram_class(e->guest_kind, e->ram_mib) < 0 ? "its size is none of ours" : NULL;
 	r->version = find_version(e->function, e->number);
 	r->template = find_template(e->template_serial);
 	r->events = &orphan_events;
@@ -372,7 +377,7 @@ static const char *look_up(const struct handover_instance *e, struct session_rev
 
 static void after_revival(struct instance *inst, void (*shell)(struct instance *inst))
 {
-	inst->ram_class = shell_pool_class(inst->ram_mib);
+	inst->ram_class = ram_class(inst->kind, inst->ram_mib);
 	inst->requested_ns = inst->changed_ns;
 	if (inst->state == INSTANCE_SHELL) {
 		shell(inst);

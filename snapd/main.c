@@ -31,6 +31,7 @@
 #include "snapd/host.h"
 #include "snapd/http_api.h"
 #include "snapd/keep.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/layer_store.h"
 #include "snapd/options.h"
 #include "snapd/page_in.h"
@@ -51,7 +52,7 @@
 
 /** struct resources - what lives as long as the daemon. */
 struct resources {
-	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, root_fd, runtime_fd;
+	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, kernel_seccomp_fd, root_fd, runtime_fd;
 };
 
 /** LEAVE_S: how long an answer is waited for when snapd ends and its instances do not. */
@@ -245,8 +246,6 @@ static void open_store(const struct options *o)
 		die("%s: %s: functions and snapshots are kept there: make it writable, or choose "
 		    "another with --state",
 		    o->state, strerror(-ret));
-	for (struct function *f = functions_first(); f; f = f->next)
-		shell_pool_want_class(scheduler_ram_class(&f->latest.settings));
 }
 
 static void open_files(const struct options *o, struct resources *res)
@@ -276,8 +275,20 @@ static void open_files(const struct options *o, struct resources *res)
 	if (ret)
 		die("%s: the guests' file tree: %s", path, strerror(-ret));
 	ret = sandbox_seccomp_export(SANDBOX_STAGE_GUEST, &res->seccomp_fd);
+	if (!ret)
+		ret = sandbox_seccomp_export(SANDBOX_STAGE_KERNEL, &res->kernel_seccomp_fd);
 	if (ret)
 		die("seccomp: %s: guests are not run without a filter", strerror(-ret));
+}
+
+static void open_kernel_guests(const struct options *o)
+{
+	int ret = kernel_guests_init(o->kernel_guests, o->state);
+
+	if (ret)
+		die("%s: %s: functions with GuestKind kernel boot from there: see "
+		    "--kernel-guests",
+		    o->kernel_guests, strerror(-ret));
 }
 
 static void start_events(const struct options *o)
@@ -373,10 +384,13 @@ static void start(const struct options *o, struct resources *res)
 	if (ret)
 		die("%s: %s", o->state, strerror(-ret));
 	open_files(o, res);
+	open_kernel_guests(o);
 	pool.vmm_fd = res->vmm_fd;
 	pool.kvm_fd = res->kvm_fd;
 	pool.uffd_fd = res->uffd_fd;
 	pool.seccomp_fd = res->seccomp_fd;
+	pool.kernel_seccomp_fd = res->kernel_seccomp_fd;
+	pool.kernel_guests = kernel_guests_run_here();
 	ret = session_init(&hooks, res->root_fd, res->runtime_fd);
 	if (!ret)
 		ret = worker_init();
@@ -384,6 +398,8 @@ static void start(const struct options *o, struct resources *res)
 		ret = shell_pool_init(&pool);
 	if (!ret)
 		ret = scheduler_init(&scheduler);
+	for (struct function *f = functions_first(); f; f = f->next)
+		shell_pool_want_class(scheduler_ram_class(&f->latest.settings));
 	if (ret)
 		die("start: %s", strerror(-ret));
 	ret = recapture_init(&recapture);
@@ -427,7 +443,7 @@ int main(int argc, char **argv)
 {
 	static struct options options;
 	static const struct loop_hooks hooks = {.turn = turn, .wait_ns = wait_ns};
-	struct resources res = {-1, -1, -1, -1, -1, -1};
+	struct resources res = {-1, -1, -1, -1, -1, -1, -1};
 	int ret;
 
 	log_init("snapd", NULL);
@@ -467,6 +483,7 @@ int main(int argc, char **argv)
 		if (!takeover_is_over())
 			sandbox_finish();
 	}
+	kernel_guests_finish();
 	layer_store_close();
 	store_close();
 	if (takeover_is_over())

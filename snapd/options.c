@@ -65,6 +65,9 @@ static const struct option_info table[] = {
 	{"runtime-dir", "DIR", OPTION_PATH, FIELD(runtime_dir), NULL, 0, 0, NULL,
 	 "the guests' /var/runtime, with bootstrap.py (default: ../share/quickthaw, or guest/ of a "
 	 "source tree)"},
+	{"kernel-guests", "DIR", OPTION_PATH, FIELD(kernel_guests), NULL, 0, 0, NULL,
+	 "run kernel guests, too: vmlinuz, initramfs and root images (NAME.erofs) are there; made "
+	 "by make guest-images. Needs hardware KVM"},
 	{"shells", "N", OPTION_NUMBER, FIELD(shells), "4", 1, 64, NULL,
 	 "microVMs to keep ready: more serve bursts better and take about 2 MiB each"},
 	{"keep-warm", "SECONDS", OPTION_NUMBER, FIELD(keep_warm_s), "60", 0, 86400, NULL,

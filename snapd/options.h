@@ -32,7 +32,8 @@ struct options {
 	char vmm[PATH_MAX];
 	char unpacker[PATH_MAX]; /**< beside the vmm; no option */
 	char runtime_dir[PATH_MAX];
-	const char *cpu_baseline; /**< what the vmm calls it */
+	char kernel_guests[PATH_MAX]; /**< "": none are run here */
+	const char *cpu_baseline;     /**< what the vmm calls it */
 	unsigned shells;
 	unsigned keep_warm_s;
 	unsigned keep_versions, disk_budget_mib, check_runtime_s;

@@ -45,7 +45,7 @@ enum origin_verdict origin_judge(const struct origin *was, const struct origin *
 	} else if (was->format > now->format) {
 		why = "its format is newer than this snapd";
 	} else if (was->mapped != now->mapped) {
-		why = "the interpreter or a library has changed";
+		why = "the interpreter, a library or the root image has changed";
 	} else if (cpu_features_missing(was->cpu, now->cpu, missing, sizeof(missing))) {
 		snprintf(ret_why, ORIGIN_WHY_MAX, "this host's CPU lacks %s", missing);
 		return ORIGIN_DEAD;
@@ -54,7 +54,7 @@ enum origin_verdict origin_judge(const struct origin *was, const struct origin *
 		why = "its format is an older one";
 	} else if (was->read != now->read) {
 		verdict = ORIGIN_STALE;
-		why = "the bootstrap or the standard library has changed";
+		why = "the bootstrap, the standard library or the kernel has changed";
 	} else {
 		verdict = ORIGIN_GOOD;
 	}

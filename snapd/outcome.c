@@ -111,6 +111,12 @@ void outcome_of_failure(const struct session_failure *f, const char *request_id,
 	case PROTO_FAILED_SIGNAL:
 		exited(ret, buf, request_id, f->code, 0);
 		break;
+	case PROTO_FAILED_KERNEL:
+		snprintf(text, sizeof(text), "%.*s", (int)MIN(f->text_bytes, sizeof(text) - 1),
+			 f->text);
+		function_error(ret, buf, INVOCATION_FAILED_EXIT, "Runtime.ExitError", request_id,
+			       text);
+		break;
 	case PROTO_FAILED_MEMORY:
 		function_error(ret, buf, INVOCATION_FAILED_MEMORY, "Runtime.OutOfMemory",
 			       request_id, "Runtime exited with error: signal: killed");

@@ -25,6 +25,7 @@
 #include "common/util.h"
 #include "snapd/budget.h"
 #include "snapd/keep.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/page_in.h"
 #include "snapd/scheduler_internal.h"
 #include "snapd/shell_pool.h"
@@ -189,6 +190,10 @@ static void start(struct version *v, uint64_t now_ns)
 
 	if (v->cold_boot) {
 		fail(v, now_ns, "its snapshot cannot be restored and is being made again");
+		return;
+	}
+	if (kernel_guests_trouble(&v->settings)) {
+		fail(v, now_ns, kernel_guests_trouble(&v->settings));
 		return;
 	}
 	if (!is_loaded(v, now_ns) || !scheduler_has_room(v))

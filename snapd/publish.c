@@ -30,6 +30,7 @@
 #include "common/util.h"
 #include "snapd/budget.h"
 #include "snapd/function_store.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/outcome.h"
 #include "snapd/recapture.h"
 #include "snapd/retention.h"
@@ -377,7 +378,7 @@ static void boot(struct publish *p, struct instance *inst)
 	struct runtime_command command;
 	int ret = runtime_command_make(p->version, &command);
 
-	recapture_origin(inst, &p->snapshot.origin);
+	recapture_origin(inst, p->version, &p->snapshot.origin);
 	session_adopt(inst, p->version, p, &publish_events);
 	if (ret)
 		session_end(inst);
@@ -492,6 +493,10 @@ void publish_pump(void)
 		} else if (p->stage == PUBLISH_SHELL && p->function->deleted) {
 			publish_fail(p, 404, "ResourceNotFoundException",
 				     "the function was deleted");
+		} else if (p->stage == PUBLISH_SHELL &&
+			   kernel_guests_trouble(&p->version->settings)) {
+			publish_fail(p, 400, "InvalidParameterValueException",
+				     kernel_guests_trouble(&p->version->settings));
 		} else if (p->stage == PUBLISH_SHELL) {
 			if (!scheduler_has_room(p->version))
 				continue;

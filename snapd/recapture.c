@@ -5,8 +5,8 @@
  * Theory of operation
  *
  * What snapshots would be made with now is known in two halves: the runtime's files, which the
- * worker looks at now and then, and the host's CPU and the vmm's state version, which the first
- * shell tells. When both are there or one has changed, every version is judged by what its own was
+ * worker looks at now and then (of kernel guests images, which stay the same until snapd ends), and
+ * the host's CPU and the vmm's state version, which the first shell of each kind tells. When both are there or one has changed, every version is judged by what its own was
  * made with (origin.h). A stale one serves on; one that is dead is not touched any more, its
  * invocations boot. Either is published again under its own number, one at a time and not while a
  * restore is under way; when the new file is in its place the template is dropped, so that the next
@@ -27,6 +27,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/publish.h"
 #include "snapd/scheduler.h"
 #include "snapd/version_open.h"
@@ -42,7 +43,8 @@ static struct {
 	int err;
 	struct origin found; /* by the worker */
 	struct origin now;
-	bool files_known, host_known;
+	struct origin kernels; /* of the host, what kernel guests are made with */
+	bool files_known, host_known, kernels_known;
 	bool judge;  /* something has changed: judge all */
 	bool wanted; /* perhaps */
 	bool under_way;
@@ -57,7 +59,7 @@ int recapture_init(const struct recapture_params *params)
 	recapture.check_ns = params->check_ns;
 	recapture.next_check_ns =
 		params->check_ns ? clock_mono_ns() + params->check_ns : UINT64_MAX;
-	recapture.now.format = SNAPSHOT_FORMAT_VERSION;
+	recapture.now.format = recapture.kernels.format = SNAPSHOT_FORMAT_VERSION;
 	ret = origin_read_files(recapture.runtime_dir, &recapture.now);
 	recapture.files_known = !ret;
 	recapture.judge = true;
@@ -65,10 +67,22 @@ int recapture_init(const struct recapture_params *params)
 	return ret;
 }
 
-void recapture_origin(const struct instance *inst, struct origin *ret)
+/** The half that is files: of a kernel guest they are images. Return: whether they are known. */
+static bool now_for(const struct version *v, struct origin *ret)
 {
+	if (v->settings.guest_kind == GUEST_KIND_KERNEL) {
+		*ret = recapture.kernels;
+		return kernel_guests_origin(&v->settings, ret);
+	}
 	*ret = recapture.now;
-	ret->known = recapture.files_known && inst->state_version;
+	return recapture.files_known;
+}
+
+void recapture_origin(const struct instance *inst, const struct version *v, struct origin *ret)
+{
+	bool files_known = now_for(v, ret);
+
+	ret->known = files_known && inst->state_version;
 	ret->state_version = inst->state_version;
 	memcpy(ret->cpu, inst->cpu_features, sizeof(ret->cpu));
 }
@@ -107,17 +121,17 @@ static void check_files(uint64_t now_ns)
 	worker_queue(&recapture.work);
 }
 
-/** All shells that this snapd has made are of one vmm on one host: any of them tells. */
-static void learn_host(void)
+/** All shells of a kind that this snapd has made are of one vmm on one host: any of them tells. */
+static void learn_host(enum guest_kind kind, struct origin *now, bool *known)
 {
 	for (uint32_t i = 0; i < INSTANCES_MAX && session_count(INSTANCE_SHELL); i++) {
 		const struct instance *inst = session_instance(i);
 
-		if (inst->state != INSTANCE_SHELL || inst->child.adopted)
+		if (inst->state != INSTANCE_SHELL || inst->child.adopted || inst->kind != kind)
 			continue;
-		recapture.now.state_version = inst->state_version;
-		memcpy(recapture.now.cpu, inst->cpu_features, sizeof(recapture.now.cpu));
-		recapture.host_known = recapture.now.known = true;
+		now->state_version = inst->state_version;
+		memcpy(now->cpu, inst->cpu_features, sizeof(now->cpu));
+		*known = now->known = recapture.judge = true;
 		return;
 	}
 }
@@ -142,11 +156,14 @@ void recapture_replace(struct version *v, const char *why)
 
 static void judge_version(struct version *v)
 {
+	bool kernel = v->settings.guest_kind == GUEST_KIND_KERNEL;
 	char why[ORIGIN_WHY_MAX];
+	struct origin now;
 
-	if (v->state != VERSION_ACTIVE || v->recapture.under_way || v->snapshot_removed)
+	if (v->state != VERSION_ACTIVE || v->recapture.under_way || v->snapshot_removed ||
+	    !(kernel ? recapture.kernels_known : recapture.host_known) || !now_for(v, &now))
 		return;
-	switch (origin_judge(&v->snapshot.origin, &recapture.now, why)) {
+	switch (origin_judge(&v->snapshot.origin, &now, why)) {
 	case ORIGIN_GOOD:
 		/* What has changed has changed back. */
 		v->recapture.wanted = v->cold_boot = false;
@@ -163,7 +180,8 @@ static void judge_version(struct version *v)
 
 static void judge_all(void)
 {
-	if (!recapture.judge || !recapture.files_known || !recapture.host_known)
+	if (!recapture.judge || !recapture.files_known ||
+	    !(recapture.host_known || recapture.kernels_known))
 		return;
 	recapture.judge = false;
 	for (struct function *f = functions_first(); f; f = f->next)
@@ -235,7 +253,9 @@ static void start_one(uint64_t now_ns)
 void recapture_turn(uint64_t now_ns)
 {
 	if (!recapture.host_known)
-		learn_host();
+		learn_host(GUEST_KIND_PROCESS, &recapture.now, &recapture.host_known);
+	if (!recapture.kernels_known)
+		learn_host(GUEST_KIND_KERNEL, &recapture.kernels, &recapture.kernels_known);
 	check_files(now_ns);
 	judge_all();
 	start_one(now_ns);

@@ -19,8 +19,8 @@ struct recapture_params {
 /** recapture_init() - look at the runtime's files. Blocks: for the start. Return: 0 or -errno. */
 int recapture_init(const struct recapture_params *params);
 
-/** recapture_origin() - what a snapshot of @inst would be made with, if it boots now. */
-void recapture_origin(const struct instance *inst, struct origin *ret);
+/** recapture_origin() - what a snapshot of @v would be made with, if it boots in @inst now. */
+void recapture_origin(const struct instance *inst, const struct version *v, struct origin *ret);
 
 /**
  * recapture_replace() - @v's snapshot cannot be restored, or is not there: from here on its

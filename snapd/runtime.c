@@ -95,15 +95,32 @@ static int put_lambda(struct runtime_command *c, const struct version *v)
 	return ret;
 }
 
+/** Where bootstraps are in process guests and in root images alike. */
+static void put_program(const struct function_settings *s, struct runtime_command *ret)
+{
+	static const struct {
+		const char *family;
+		const char *argv[3];
+	} programs[] = {
+		{"nodejs", {"/usr/bin/node", "/var/runtime/bootstrap.mjs", NULL}},
+		{"provided", {"/var/task/bootstrap", NULL}},
+		{"", {"/usr/bin/python3", "/var/runtime/bootstrap.py", NULL}},
+	};
+	size_t i = 0;
+
+	while (strncmp(s->runtime, programs[i].family, strlen(programs[i].family)) != 0)
+		i++;
+	memcpy(ret->argv, programs[i].argv, sizeof(programs[i].argv));
+}
+
 int runtime_command_make(const struct version *v, struct runtime_command *ret)
 {
 	const char *key;
 	json_t *value;
 	int err;
 
-	*ret = (struct runtime_command){
-		.argv = {"/usr/bin/python3", "/var/runtime/bootstrap.py", NULL},
-	};
+	*ret = (struct runtime_command){.envc = 0};
+	put_program(&v->settings, ret);
 	err = put_lambda(ret, v);
 	if (!err)
 		err = put_defaults(ret, v->settings.env);

@@ -44,6 +44,7 @@
 #include "snapd/budget.h"
 #include "snapd/failure_log.h"
 #include "snapd/keep.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/metrics.h"
 #include "snapd/outcome.h"
 #include "snapd/page_in.h"
@@ -139,7 +140,9 @@ uint32_t scheduler_concurrency_limit(void)
 
 int scheduler_ram_class(const struct function_settings *s)
 {
-	return shell_pool_class((uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
+	if (s->guest_kind == GUEST_KIND_KERNEL)
+		return shell_pool_class(GUEST_KIND_KERNEL, s->memory_mib);
+	return shell_pool_class(GUEST_KIND_PROCESS, (uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
 }
 
 /* ---- the queue ------------------------------------------------------------------------------- */
@@ -381,9 +384,14 @@ static bool start_new(struct invocation *inv)
 {
 	struct version *v = inv->request.version;
 	bool boot = !v->number || v->cold_boot || inv->request.force == START_BOOT;
+	const char *trouble = kernel_guests_trouble(&v->settings);
 	char text[OUTCOME_TEXT_MAX];
 	struct instance *inst;
 
+	if (trouble) {
+		invocation_refuse(inv, 500, "ServiceException", trouble);
+		return true;
+	}
 	if (v->snapshot_removed && !v->recapture.wanted)
 		recapture_replace(v, "its snapshot was removed to save room, and is needed again");
 	if (!version_is_open(inv, boot))

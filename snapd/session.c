@@ -465,7 +465,9 @@ void session_adopt(struct instance *inst, struct version *v, void *owner,
 void session_limit_memory(const struct instance *inst)
 {
 	const struct function_settings *s = &inst->version->settings;
-	uint64_t mib = (uint64_t)s->memory_mib + s->tmp_mib + SESSION_EXTRA_MIB;
+	/* A kernel guest takes /tmp from its memory. */
+	uint64_t tmp_mib = inst->kind == GUEST_KIND_KERNEL ? 0 : s->tmp_mib;
+	uint64_t mib = (uint64_t)s->memory_mib + tmp_mib + SESSION_EXTRA_MIB;
 	int ret = sandbox_set_memory(&inst->child, MIB(mib));
 
 	if (ret && ret != -ENOTSUP)

@@ -149,8 +149,8 @@ struct instance {
 	/* Being spawned: valid until the spawner is done. */
 	struct sandbox_job job;
 	int child_end;
-	char ram_text[16];
-	const char *argv[9];
+	char ram_text[16], vcpu_text[8];
+	const char *argv[13];
 };
 
 /**

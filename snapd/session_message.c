@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/event_loop.h"
+#include "snapd/kernel_guests.h"
 #include "snapd/session_internal.h"
 
 enum { MESSAGES_PER_TURN = 16 };
@@ -133,6 +134,21 @@ static const void *map_payload(int fd, size_t n)
 	return map == MAP_FAILED ? NULL : map;
 }
 
+/** Memory of a kernel guest that it has touched since it is this instance, and of its vmm: what its
+ * process has. 0: not known. */
+static uint64_t process_pages(const struct instance *inst)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned long long pages = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)inst->child.pid);
+	if (inst->kind == GUEST_KIND_KERNEL && !read_file(AT_FDCWD, path, 256, &text, NULL) &&
+	    sscanf(text, "%*u %llu", &pages) != 1)
+		pages = 0;
+	return pages;
+}
+
 static void on_result(struct instance *inst, const struct message *m)
 {
 	const struct proto_result *r = &m->u.result;
@@ -142,7 +158,7 @@ static void on_result(struct instance *inst, const struct message *m)
 		.payload_bytes = r->payload_bytes,
 		.run_ns = r->run_ns,
 		.restore_ns = r->restore_ns,
-		.resident_pages = r->resident_pages,
+		.resident_pages = r->resident_pages ? r->resident_pages : process_pages(inst),
 		.exits = r->exits,
 	};
 	void *map = NULL;
@@ -367,24 +383,47 @@ static struct iovec iov_str(const char *s)
 	return iov_of(s, strlen(s) + 1);
 }
 
-/** What the guest sees of the host. */
-static void put_dirs(const struct version *v, int fds[PROTO_DIR_COUNT])
+/** Disks of a kernel guest, and what boots it. Return: how many are disks. */
+static int put_images(const struct version *v, int fds[FDPASS_FDS_MAX])
 {
+	struct kernel_images images = {-1, -1, -1, -1};
+
+	if (!kernel_guests_images(&v->settings, &images))
+		return -ENOTSUP;
+	fds[PROTO_DISK_ROOT] = images.root_fd;
+	fds[PROTO_DISK_TASK] = v->code_fd;
+	fds[PROTO_DISK_OPT] = v->opt_fd >= 0 ? v->opt_fd : images.empty_fd;
+	fds[PROTO_DISK_COUNT] = images.kernel_fd;
+	fds[PROTO_DISK_COUNT + 1] = images.initrd_fd;
+	return PROTO_DISK_COUNT;
+}
+
+/** What the guest sees of the host. Return: how many, or -errno. */
+static int put_files(const struct version *v, int fds[FDPASS_FDS_MAX])
+{
+	if (v->settings.guest_kind == GUEST_KIND_KERNEL)
+		return put_images(v, fds);
 	fds[PROTO_DIR_ROOT] = messages.root_fd;
 	fds[PROTO_DIR_TASK] = v->code_fd;
 	fds[PROTO_DIR_RUNTIME] = messages.runtime_fd;
 	fds[PROTO_DIR_OPT] = v->opt_fd >= 0 ? v->opt_fd : messages.empty_fd;
+	return PROTO_DIR_COUNT;
 }
 
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns)
 {
 	struct proto_boot body = {.memory_bytes = memory_bytes, .tmp_bytes = tmp_bytes};
-	int fds[PROTO_DIR_COUNT];
+	int fds[FDPASS_FDS_MAX], fd_count = put_files(inst->version, fds);
 	struct iovec iov[256];
 	int n = 0, ret;
 
-	put_dirs(inst->version, fds);
+	if (fd_count < 0) {
+		session_end(inst);
+		return fd_count;
+	}
+	if (inst->version->settings.guest_kind == GUEST_KIND_KERNEL)
+		fd_count += 2; /* kernel and initramfs */
 	iov[n++] = iov_of(&body, sizeof(body));
 	for (; argv[body.argc] && n < (int)ARRAY_SIZE(iov); body.argc++)
 		iov[n++] = iov_str(argv[body.argc]);
@@ -394,7 +433,7 @@ int session_boot(struct instance *inst, const char *const *argv, const char *con
 		session_end(inst);
 		return -E2BIG;
 	}
-	ret = send_message(inst, &body.h, PROTO_BOOT, iov, n, fds, PROTO_DIR_COUNT);
+	ret = send_message(inst, &body.h, PROTO_BOOT, iov, n, fds, fd_count);
 	if (ret)
 		return ret;
 	session_enter(inst, INSTANCE_BOOTING);
@@ -454,20 +493,23 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 		.state_bytes = t->file->state_bytes,
 		.populate_count = template_populate_count(t),
 	};
-	int fds[PROTO_DIR_COUNT + 2];
+	int fds[FDPASS_FDS_MAX], fd_count = put_files(inst->version, fds);
 	struct iovec iov = iov_of(&body, sizeof(body));
 	int ret;
 
-	put_dirs(inst->version, fds);
-	fds[PROTO_DIR_COUNT] = t->view_fd;
-	fds[PROTO_DIR_COUNT + 1] = t->file->state_fd;
+	if (fd_count < 0) {
+		session_end(inst);
+		return fd_count;
+	}
+	fds[fd_count++] = t->view_fd;
+	fds[fd_count++] = t->file->state_fd;
 	inst->template = template_get(t);
 	page_in_use(inst->slot, t);
 	if (call)
 		begin_call(inst, INSTANCE_RESTORING, call);
 	else
 		session_enter(inst, INSTANCE_IDLE);
-	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, ARRAY_SIZE(fds));
+	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, fd_count);
 	if (!ret && call)
 		ret = send_invoke(inst, call);
 	return ret;

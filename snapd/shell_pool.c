@@ -5,6 +5,9 @@
  * A shell has everything but a guest: jail, VM, vCPU, memory slots, userfaultfd. Making one takes
  * milliseconds of a CPU, so shells are made when no invocation is under way, unless somebody waits
  * for one. KVM's cost of a memory slot grows with its size, hence classes of RAM.
+ *
+ * A kernel guest's shell is of the very size that its functions have, and has as many vCPUs as
+ * goes with that. So those classes come and go with what is in use.
  */
 #include "snapd/shell_pool.h"
 
@@ -23,24 +26,46 @@
 #include "common/util.h"
 #include "snapd/admission.h"
 #include "snapd/event_loop.h"
+#include "snapd/kernel_guests.h"
 
-enum { CLASS_COUNT = SHELL_POOL_CLASSES, SPAWNS_AT_ONCE = 2, BACKOFF_MAX_MS = 10000, QUIET_MS = 3 };
+enum {
+	CLASS_COUNT = SHELL_POOL_CLASSES,
+	PROCESS_CLASSES = 5,
+	SPAWNS_AT_ONCE = 2,
+	BACKOFF_MAX_MS = 10000,
+	QUIET_MS = 3,
+	FDS = 4,
+};
 
 TAILQ_HEAD(shell_list, instance);
 
-static const uint32_t class_mib[CLASS_COUNT] = {1024, 2048, 4096, 8192, 16384};
+static const uint32_t process_mib[PROCESS_CLASSES] = {1024, 2048, 4096, 8192, 16384};
+
+/**
+ * struct shell_class - shells that are alike.
+ * @wanted: keep some ready
+ * @shells: the one that has waited longest first
+ * @waiting: how many wait for want of one, since the last refill
+ * @failures: in a row: wait longer each time
+ */
+struct shell_class {
+	enum guest_kind kind;
+	uint32_t ram_mib; /* 0: not in use */
+	bool wanted;
+	struct shell_list shells;
+	unsigned ready, spawning, waiting;
+	unsigned failures;
+	uint64_t backoff_until_ns;
+	uint64_t asked; /* when, counted in questions */
+};
 
 static struct {
 	struct shell_pool_params params;
 	int event_fd;
-	bool wanted[CLASS_COUNT];
-	struct shell_list shells[CLASS_COUNT]; /* the one that has waited longest first */
-	unsigned ready[CLASS_COUNT], spawning[CLASS_COUNT];
-	unsigned waiting[CLASS_COUNT]; /* for want of one, since the last refill */
+	struct shell_class classes[CLASS_COUNT];
+	uint64_t asked;
 	uint64_t make_ns;
-	unsigned failures; /* in a row: wait longer each time */
 	bool made;	   /* one has been ready */
-	uint64_t backoff_until_ns;
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
 	bool missing;	   /* there are fewer shells than there should be */
@@ -55,9 +80,16 @@ int shell_pool_init(const struct shell_pool_params *params)
 	const char *level = getenv("QUICKTHAW_LOG");
 
 	pool.params = *params;
-	for (int class = 0; class < CLASS_COUNT; class ++)
-		TAILQ_INIT(&pool.shells[class]);
-	pool.wanted[0] = true;
+	for (int class = 0; class < CLASS_COUNT; class ++) {
+		bool process = class < PROCESS_CLASSES;
+
+		pool.classes[class] = (struct shell_class){
+			.kind = process ? GUEST_KIND_PROCESS : GUEST_KIND_KERNEL,
+			.ram_mib = process ? process_mib[class] : 0,
+		};
+		TAILQ_INIT(&pool.classes[class].shells);
+	}
+	pool.classes[0].wanted = true;
 	pool.missing = true;
 	pool.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (pool.event_fd < 0)
@@ -74,23 +106,65 @@ int shell_pool_init(const struct shell_pool_params *params)
 	return 0;
 }
 
-int shell_pool_class(uint64_t ram_mib)
+/** Its shells are not asked for any more: they end, and another size takes its place. */
+static void retire_class(struct shell_class *c)
 {
-	for (int i = 0; i < CLASS_COUNT; i++)
-		if (ram_mib <= class_mib[i])
+	struct instance *inst;
+
+	c->wanted = false;
+	while ((inst = TAILQ_FIRST(&c->shells)))
+		session_end(inst);
+	c->ram_mib = 0;
+}
+
+/** That of the size, else a free one, else the one that was asked for least recently. */
+static int kernel_class(uint32_t ram_mib)
+{
+	int best = -1;
+
+	for (int class = PROCESS_CLASSES; class < CLASS_COUNT; class ++) {
+		struct shell_class *c = &pool.classes[class];
+
+		if (c->ram_mib == ram_mib) {
+			c->asked = ++pool.asked;
+			return class;
+		}
+		if (!c->spawning && (best < 0 || c->asked < pool.classes[best].asked))
+			best = class;
+	}
+	if (best < 0)
+		return -ERANGE;
+	retire_class(&pool.classes[best]);
+	pool.classes[best].ram_mib = ram_mib;
+	pool.classes[best].failures = 0;
+	pool.classes[best].asked = ++pool.asked;
+	return best;
+}
+
+int shell_pool_class(enum guest_kind kind, uint64_t ram_mib)
+{
+	if (kind == GUEST_KIND_KERNEL)
+		return !pool.params.kernel_guests			? -ENOTSUP
+		       : ram_mib && ram_mib <= KERNEL_GUEST_MEMORY_MAX_MIB ? kernel_class(
+										     (uint32_t)ram_mib)
+									   : -ERANGE;
+	for (int i = 0; i < PROCESS_CLASSES; i++)
+		if (ram_mib <= process_mib[i])
 			return i;
 	return -ERANGE;
 }
 
 void shell_pool_want_class(int class)
 {
-	pool.missing |= !pool.wanted[class];
-	pool.wanted[class] = true;
+	if (class < 0)
+		return;
+	pool.missing |= !pool.classes[class].wanted;
+	pool.classes[class].wanted = true;
 }
 
 unsigned shell_pool_ready(int class)
 {
-	return pool.ready[class];
+	return pool.classes[class].ready;
 }
 
 uint64_t shell_pool_make_ns(void)
@@ -98,13 +172,28 @@ uint64_t shell_pool_make_ns(void)
 	return pool.make_ns;
 }
 
+/** Wait a while before the next of this class. */
+static void note_failure(struct shell_class *c)
+{
+	unsigned backoff_ms;
+
+	c->failures = MIN(c->failures + 1, 8u);
+	backoff_ms = MIN(50u << c->failures, (unsigned)BACKOFF_MAX_MS);
+	c->backoff_until_ns = clock_mono_ns() + backoff_ms * NSEC_PER_MSEC;
+	pool.missing = true;
+}
+
 void shell_pool_moved(struct instance *inst, enum instance_state from)
 {
+	struct shell_class *c = &pool.classes[inst->ram_class];
+
 	if (from == INSTANCE_SPAWNING) {
-		pool.spawning[inst->ram_class]--;
+		c->spawning--;
+		if (inst->state != INSTANCE_SHELL)
+			note_failure(c);
 	} else if (from == INSTANCE_SHELL) {
-		TAILQ_REMOVE(&pool.shells[inst->ram_class], inst, list_link);
-		pool.ready[inst->ram_class]--;
+		TAILQ_REMOVE(&c->shells, inst, list_link);
+		c->ready--;
 	}
 }
 
@@ -112,26 +201,49 @@ const char *shell_pool_trouble(void)
 {
 	if (session_count(INSTANCE_SHELL))
 		return NULL;
-	if (pool.failures)
-		return "microVMs cannot be made: the log says why";
+	for (int class = 0; class < CLASS_COUNT; class ++)
+		if (pool.classes[class].failures)
+			return "microVMs cannot be made: the log says why";
 	return pool.made ? NULL : "starting: no microVM is ready yet";
 }
 
 unsigned shell_pool_target(int class)
 {
-	return pool.wanted[class] ? pool.params.ready_per_class : 0;
+	return pool.classes[class].wanted ? pool.params.ready_per_class : 0;
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
+
+static void make_argv(struct instance *inst)
+{
+	int n = 0;
+
+	snprintf(inst->ram_text, sizeof(inst->ram_text), "%u", inst->ram_mib);
+	snprintf(inst->vcpu_text, sizeof(inst->vcpu_text), "%u",
+		 inst->kind == GUEST_KIND_KERNEL ? kernel_guests_vcpus(inst->ram_mib) : 1);
+	inst->argv[n++] = "vmm";
+	inst->argv[n++] = "shell";
+	inst->argv[n++] = "--id";
+	inst->argv[n++] = inst->id;
+	inst->argv[n++] = "--kind";
+	inst->argv[n++] = guest_kind_name(inst->kind);
+	inst->argv[n++] = "--ram-mib";
+	inst->argv[n++] = inst->ram_text;
+	inst->argv[n++] = "--vcpus";
+	inst->argv[n++] = inst->vcpu_text;
+	inst->argv[n++] = "--cpu-baseline";
+	inst->argv[n++] = pool.params.cpu_baseline;
+	inst->argv[n] = NULL;
+}
 
 static int start_spawn(struct instance *inst)
 {
 	CLEANUP_FD int ours = -1;
 	struct sandbox_job *job = &inst->job;
-	int pair[2], n = 0;
+	int pair[2];
 	/* The job's descriptors must stay valid until it is done: they are the pool's, but for one.
 	 */
-	static int fds[INSTANCES_MAX][4];
+	static int fds[INSTANCES_MAX][FDS];
 	int *f = fds[inst->slot];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
@@ -140,27 +252,19 @@ static int start_spawn(struct instance *inst)
 	inst->child_end = pair[1];
 	if (fcntl(ours, F_SETFL, O_NONBLOCK)) /* only our end: the vmm's sends block */
 		return -errno;
-	snprintf(inst->ram_text, sizeof(inst->ram_text), "%u", inst->ram_mib);
-	inst->argv[n++] = "vmm";
-	inst->argv[n++] = "shell";
-	inst->argv[n++] = "--id";
-	inst->argv[n++] = inst->id;
-	inst->argv[n++] = "--ram-mib";
-	inst->argv[n++] = inst->ram_text;
-	inst->argv[n++] = "--cpu-baseline";
-	inst->argv[n++] = pool.params.cpu_baseline;
-	inst->argv[n] = NULL;
+	make_argv(inst);
 	f[0] = inst->child_end;
 	f[1] = pool.params.kvm_fd;
 	f[2] = pool.params.uffd_fd;
-	f[3] = pool.params.seccomp_fd;
+	f[3] = inst->kind == GUEST_KIND_KERNEL ? pool.params.kernel_seccomp_fd
+					       : pool.params.seccomp_fd;
 	*job = (struct sandbox_job){
 		.spec = {.id = inst->id,
 			 .exe_fd = pool.params.vmm_fd,
 			 .argv = inst->argv,
 			 .envp = pool.envp,
 			 .fds = f,
-			 .fd_count = 4,
+			 .fd_count = FDS,
 			 .log_fd = STDERR_FILENO,
 			 .outlives = pool.params.outlives,
 			 .limits = {.address_bytes = MIB(inst->ram_mib) + GIB(4),
@@ -175,16 +279,10 @@ static int start_spawn(struct instance *inst)
 
 static void spawn_failed(struct instance *inst)
 {
-	unsigned backoff_ms;
-
-	pool.failures = MIN(pool.failures + 1, 8u);
-	backoff_ms = MIN(50u << pool.failures, (unsigned)BACKOFF_MAX_MS);
-	pool.backoff_until_ns = clock_mono_ns() + backoff_ms * 1000000ull;
-	pool.missing = true;
 	cleanup_fd(&inst->child_end);
 	cleanup_fd(&inst->control);
 	inst->child_end = inst->control = -1;
-	session_spawn_failed(inst);
+	session_spawn_failed(inst); /* shell_pool_moved() counts it */
 }
 
 static bool make_shell(int class)
@@ -194,10 +292,10 @@ static bool make_shell(int class)
 
 	if (!inst)
 		return false;
-	inst->kind = GUEST_KIND_PROCESS;
+	inst->kind = pool.classes[class].kind;
 	inst->ram_class = class;
-	inst->ram_mib = class_mib[class];
-	pool.spawning[class]++;
+	inst->ram_mib = pool.classes[class].ram_mib;
+	pool.classes[class].spawning++;
 	ret = start_spawn(inst);
 	if (ret) {
 		log_error("shell: %s", strerror(-ret));
@@ -233,10 +331,13 @@ static void on_spawned(const struct loop_event *event)
 
 void shell_pool_on_shell(struct instance *inst)
 {
-	TAILQ_INSERT_TAIL(&pool.shells[inst->ram_class], inst, list_link);
-	pool.ready[inst->ram_class]++;
-	average_add(&pool.make_ns, inst->changed_ns - inst->requested_ns);
-	pool.failures = 0;
+	struct shell_class *c = &pool.classes[inst->ram_class];
+
+	TAILQ_INSERT_TAIL(&c->shells, inst, list_link);
+	c->ready++;
+	c->failures = 0;
+	if (inst->kind == GUEST_KIND_PROCESS)
+		average_add(&pool.make_ns, inst->changed_ns - inst->requested_ns);
 	pool.made = true;
 	pool.missing = true; /* perhaps: the next refill finds out */
 }
@@ -245,43 +346,53 @@ void shell_pool_on_shell(struct instance *inst)
 
 struct instance *shell_pool_take(int class, unsigned waiting)
 {
+	struct shell_class *c = &pool.classes[MAX(class, 0)];
 	/* The one that has waited longest: its VM is past the age at which ending is slow. */
-	struct instance *inst = TAILQ_FIRST(&pool.shells[class]);
+	struct instance *inst = class < 0 ? NULL : TAILQ_FIRST(&c->shells);
 
 	pool.missing = true;
-	if (!inst) {
-		pool.waiting[class] = MAX(pool.waiting[class], waiting);
-		pool.wanted[class] = true;
+	if (!inst && class >= 0) {
+		c->waiting = MAX(c->waiting, waiting);
+		c->wanted = true;
 	}
 	return inst;
 }
 
+/** Make what is missing of a class. Return: when to go on with that; UINT64_MAX: nothing is. */
+static uint64_t refill_class(int class, bool quiet, uint64_t now_ns)
+{
+	struct shell_class *c = &pool.classes[class];
+	unsigned target = shell_pool_target(class), want = c->waiting;
+	unsigned have = c->spawning + c->ready;
+
+	if (now_ns < c->backoff_until_ns)
+		return have < MAX(want, target) ? c->backoff_until_ns : UINT64_MAX;
+	c->waiting = 0;
+	if (quiet)
+		want = MAX(want, target);
+	while (have < want && session_count(INSTANCE_SPAWNING) < SPAWNS_AT_ONCE &&
+	       make_shell(class))
+		have++;
+	return have < MAX(want, target) ? now_ns + QUIET_MS * NSEC_PER_MSEC : UINT64_MAX;
+}
+
 void shell_pool_refill(bool busy, uint64_t now_ns)
 {
-	bool quiet, missing = false;
+	uint64_t next_ns = UINT64_MAX;
+	bool quiet;
 
 	if (busy)
 		pool.busy_ns = now_ns;
-	if (!pool.missing || now_ns < pool.backoff_until_ns)
+	if (!pool.missing)
 		return;
-	quiet = now_ns - pool.busy_ns >= QUIET_MS * 1000000ull;
-	for (int class = 0; class < CLASS_COUNT; class ++) {
-		unsigned target = shell_pool_target(class), want = pool.waiting[class];
-		unsigned have = pool.spawning[class] + pool.ready[class];
-
-		pool.waiting[class] = 0;
-		if (quiet)
-			want = MAX(want, target);
-		while (have < want && session_count(INSTANCE_SPAWNING) < SPAWNS_AT_ONCE &&
-		       make_shell(class))
-			have++;
-		missing |= have < MAX(want, target);
-	}
-	pool.missing = missing;
-	pool.retry_ns = now_ns + QUIET_MS * 1000000ull;
+	quiet = now_ns - pool.busy_ns >= QUIET_MS * NSEC_PER_MSEC;
+	for (int class = 0; class < CLASS_COUNT; class ++)
+		next_ns = MIN(next_ns, refill_class(class, quiet, now_ns));
+	pool.missing = next_ns != UINT64_MAX;
+	pool.retry_ns = pool.missing ? next_ns : 0;
 }
 
 uint64_t shell_pool_next_ns(void)
 {
-	return pool.missing ? MAX(pool.retry_ns, pool.backoff_until_ns) : UINT64_MAX;
+	return pool.missing ? pool.retry_ns : UINT64_MAX;
 }

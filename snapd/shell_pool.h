@@ -8,7 +8,8 @@
 
 #include "snapd/session.h"
 
-enum { SHELL_POOL_CLASSES = 5 };
+/** Sizes of process guests, then those of kernel guests that are in use. */
+enum { SHELL_POOL_CLASSES = 5 + 32 };
 
 /** struct shell_pool_params - what a shell is made of. Descriptors stay the caller's. */
 struct shell_pool_params {
@@ -16,16 +17,22 @@ struct shell_pool_params {
 	int vmm_fd;
 	int kvm_fd;
 	int uffd_fd; /**< /dev/userfaultfd */
-	int seccomp_fd;
+	int seccomp_fd, kernel_seccomp_fd; /**< filters of both kinds */
+	bool kernel_guests;		   /**< this node runs them */
 	bool outlives;		  /**< instances go on when snapd ends (handover.h) */
 	const char *cpu_baseline; /**< as in vmm shell --cpu-baseline */
 };
 
 int shell_pool_init(const struct shell_pool_params *params);
 
-/** shell_pool_class() - the size class for so much guest RAM, or -ERANGE. */
-int shell_pool_class(uint64_t ram_mib);
-/** shell_pool_want_class() - functions of this class exist: keep shells ready. */
+/**
+ * shell_pool_class() - the class of shells for a guest of this kind with so much RAM.
+ * Process guests have a few sizes, which are rounded up to. A kernel guest has exactly so much: its
+ * class is made when it is first asked for, in the place of the one that was not asked for longest.
+ * Return: its number, -ERANGE, or -ENOTSUP: this node runs no kernel guests.
+ */
+int shell_pool_class(enum guest_kind kind, uint64_t ram_mib);
+/** shell_pool_want_class() - functions of this class exist: keep shells ready. Negative: of none. */
 void shell_pool_want_class(int class);
 
 /** shell_pool_take() - a shell of this class, or NULL: none is ready; up to @waiting are being made

@@ -49,3 +49,5 @@ snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memor
 	snapd/provision.c snapd/relief.c snapd/report.c snapd/waiting.c
 # From one snapd to the next.
 snapd_SRCS += snapd/handover.c snapd/inherit.c snapd/takeover.c
+# Whole Linux kernels as guests.
+snapd_SRCS += snapd/erofs_image.c snapd/kernel_guests.c

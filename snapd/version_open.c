@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/sandbox.h"
+#include "common/util.h"
 #include "snapd/function_store.h"
 #include "snapd/worker.h"
 
@@ -23,6 +24,7 @@ struct opening {
 	version_opened_fn done;
 	char name[FUNCTION_NAME_MAX + 1];
 	uint32_t number;
+	enum guest_kind kind;
 	bool want_code, want_opt, want_template, drop_cache;
 	int code_fd, opt_fd;
 	struct template *template;
@@ -30,7 +32,8 @@ struct opening {
 	struct snapshot_error text;
 };
 
-static int open_code(struct opening *o)
+/** Of a process guest: directories. */
+static int open_dirs(struct opening *o)
 {
 	char path[PATH_MAX];
 	int ret = store_code_path(o->name, o->number, path, sizeof(path));
@@ -41,6 +44,22 @@ static int open_code(struct opening *o)
 		ret = store_opt_path(o->name, o->number, path, sizeof(path));
 	if (!ret && o->want_opt)
 		ret = sandbox_dir_open(path, &o->opt_fd);
+	return ret;
+}
+
+/** Of a kernel guest: disks. */
+static int open_images(struct opening *o)
+{
+	o->code_fd = store_code_image(o->name, o->number);
+	if (o->code_fd >= 0 && o->want_opt)
+		o->opt_fd = store_opt_image(o->name, o->number);
+	return o->code_fd < 0 ? o->code_fd : o->want_opt ? MIN(o->opt_fd, 0) : 0;
+}
+
+static int open_code(struct opening *o)
+{
+	int ret = o->kind == GUEST_KIND_KERNEL ? open_images(o) : open_dirs(o);
+
 	if (ret)
 		snprintf(o->text.text, sizeof(o->text.text), "code of %s: %s", o->name,
 			 strerror(-ret));
@@ -128,6 +147,7 @@ int version_open(struct version *v, bool drop_cache, version_opened_fn done)
 	o->done = done;
 	snprintf(o->name, sizeof(o->name), "%s", v->function->name);
 	o->number = v->number;
+	o->kind = v->settings.guest_kind;
 	o->want_code = v->code_fd < 0;
 	o->want_template = v->number && v->state == VERSION_ACTIVE && !v->template && !v->cold_boot;
 	o->drop_cache = drop_cache;

@@ -140,6 +140,9 @@ test_api_health_LIBS := snapd snapshot common
 test_api_health_LDLIBS := $(snapd_LDLIBS)
 test_service_manager_LIBS := snapd snapshot common
 test_service_manager_LDLIBS := $(snapd_LDLIBS)
+UNIT_TESTS += test_kernel_guests
+test_kernel_guests_LIBS := snapd snapshot common
+test_kernel_guests_LDLIBS := $(snapd_LDLIBS)
 # The end of a vmm whose snapd is gone; no KVM.
 UNIT_TESTS += test_lifeline
 test_lifeline_LIBS := vmm common

@@ -23,6 +23,7 @@ struct deploy {
 	const char *runtime;
 	int timeout_s;
 	int memory_mib;
+	const char *guest, *root_image;
 	json_t *env;
 	bool publish;
 };
@@ -59,6 +60,8 @@ static const struct option options[] = {
 	{"timeout", required_argument, NULL, 't'},
 	{"memory", required_argument, NULL, 'm'},
 	{"env", required_argument, NULL, 'e'},
+	{"guest", required_argument, NULL, 'g'},
+	{"root-image", required_argument, NULL, 'R'},
 	{"publish", no_argument, NULL, 'p'},
 	{0},
 };
@@ -92,6 +95,15 @@ static void parse_option(struct snapctl *s, struct deploy *d, int c)
 		break;
 	case 'e':
 		add_env(d, optarg);
+		break;
+	case 'g':
+		if (strcmp(optarg, "process") && strcmp(optarg, "kernel"))
+			snapctl_usage_error(&command_deploy, "--guest %s: give process or kernel",
+					    optarg);
+		d->guest = optarg;
+		break;
+	case 'R':
+		d->root_image = optarg;
 		break;
 	case 'p':
 		d->publish = true;
@@ -149,6 +161,9 @@ static json_t *request_body(const char *name, const struct deploy *d)
 				 d->timeout_s, "MemorySize", d->memory_mib, "Environment",
 				 "Variables", d->env, "Code", d->code, "Publish", d->publish);
 
+	json_object_set_new(root, "GuestKind", json_string(d->guest));
+	/* A process guest has none: "" takes one away that was set before. */
+	json_object_set_new(root, "RootImage", json_string(d->root_image));
 	if (root && json_array_size(d->layers))
 		json_object_set(root, "Layers", d->layers);
 	return root;
@@ -188,7 +203,9 @@ static int run(struct snapctl *s, int argc, char **argv)
 	struct deploy d = {.handler = "app.handler",
 			   .runtime = "python3.11",
 			   .timeout_s = 3,
-			   .memory_mib = 128};
+			   .memory_mib = 128,
+			   .guest = "process",
+			   .root_image = ""};
 	int c;
 
 	d.env = json_object();
@@ -214,8 +231,8 @@ static int run(struct snapctl *s, int argc, char **argv)
 	if (s->json)
 		printf("%s\n", s->reply.body);
 	else
-		printf("deployed %s from %s (%s, %d MiB, %d s)\n", argv[optind], d.from, d.runtime,
-		       d.memory_mib, d.timeout_s);
+		printf("deployed %s from %s (%s, %s%d MiB, %d s)\n", argv[optind], d.from, d.runtime,
+		       strcmp(d.guest, "kernel") ? "" : "kernel guest, ", d.memory_mib, d.timeout_s);
 	return 0;
 }
 
@@ -239,6 +256,12 @@ const struct subcommand command_deploy = {
 		"are\n"
 		"  --handler MODULE.FUNCTION  what to call (default app.handler)\n"
 		"  --runtime RUNTIME          default python3.11\n"
+		"  --guest KIND               process (the default), or kernel: a whole Linux kernel "
+		"of\n"
+		"                             its own; 128 to 3072 MiB\n"
+		"  --root-image NAME          of a kernel guest: its root file system, where the "
+		"node has\n"
+		"                             NAME.erofs (default: that of the runtime)\n"
 		"  --memory MIB               memory limit, 64 to 10240 (default 128)\n"
 		"  --timeout SECONDS          1 to 900 (default 3)\n"
 		"  --env NAME=VALUE           environment variable, repeatable\n"

@@ -15,11 +15,12 @@ static void print_table(const json_t *rows)
 	const json_t *row;
 	size_t i;
 
-	printf("%-24s %-9s %-12s %-20s %6s %7s %s\n", "NAME", "VERSION", "RUNTIME", "HANDLER",
-	       "MiB", "TIMEOUT", "STATE");
+	printf("%-24s %-9s %-12s %-8s %-20s %6s %7s %s\n", "NAME", "VERSION", "RUNTIME", "GUEST",
+	       "HANDLER", "MiB", "TIMEOUT", "STATE");
 	json_array_foreach(rows, i, row) printf(
-		"%-24s %-9s %-12s %-20s %6lld %5llds  %s\n", json_text(row, "FunctionName"),
-		json_text(row, "Version"), json_text(row, "Runtime"), json_text(row, "Handler"),
+		"%-24s %-9s %-12s %-8s %-20s %6lld %5llds  %s\n", json_text(row, "FunctionName"),
+		json_text(row, "Version"), json_text(row, "Runtime"), json_text(row, "GuestKind"),
+		json_text(row, "Handler"),
 		(long long)json_integer_value(json_object_get(row, "MemorySize")),
 		(long long)json_integer_value(json_object_get(row, "Timeout")),
 		json_text(row, "State"));

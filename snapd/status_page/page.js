@@ -264,6 +264,7 @@ function draw_functions(stats) {
 	table("functions", [
 		["Function", "", f => el("b", "", f.FunctionName)],
 		["Runtime", "", f => f.Runtime],
+		["Guest", "", f => f.GuestKind],
 		["State", "", f => el("span", f.State === "Failed" ? "badge bad" : "badge", f.Stage ? f.State + ": " + f.Stage : f.State)],
 		["Newest version", "number", f => f.Newest || "none"],
 		["Versions", "number", f => count(f.Versions)],

@@ -62,7 +62,7 @@ assert_at_least() {
 	assert_at_least "$(metric 'quickthaw_faults_total{page="read"}')" 1 "faults that were read"
 	assert_at_least "$(metric quickthaw_snapshot_read_bytes_total)" 100000 "bytes read"
 	assert_at_least "$(metric quickthaw_chunks_decoded_total)" 5 "chunks"
-	assert_at_least "$(metric 'quickthaw_template_resident_bytes{function="faulty",version="1"}')" \
+	assert_at_least "$(metric 'quickthaw_template_resident_bytes{function="faulty",version="1",guest="process"}')" \
 		1000000 "the template"
 	assert_at_least "$(metric 'quickthaw_instances{state="idle"}')" 1 "idle instances"
 	assert_at_least "$(metric process_resident_memory_bytes)" 1000000 "RSS"

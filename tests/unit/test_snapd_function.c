@@ -232,13 +232,51 @@ static void test_settings_survive_their_own_text(void **state)
 		    "\"DeadLetterConfig\": {\"TargetArn\": \"arn:d\"}, "
 		    "\"Layers\": [{\"Arn\": \"arn:aws:lambda:local:000000000000:layer:l:7\", "
 		    "\"CodeSize\": 5, \"UnpackedSize\": 9}], "
-		    "\"Environment\": {\"Variables\": {\"A\": \"1\"}}}");
+		    "\"Environment\": {\"Variables\": {\"A\": \"1\"}}, \"GuestKind\": \"process\"}");
 	assert_int_equal(function_settings_parse(root, &s, &e), 0);
 	again = function_settings_json(&s);
 	assert_true(json_equal(root, again));
 	json_decref(again);
 	json_decref(root);
 	function_settings_free(&s);
+}
+
+static void test_settings_of_kernel_guests(void **state)
+{
+	static const char *const refused[] = {
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"container\"}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": 2}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"kernel\", \"MemorySize\": 127}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"kernel\", \"MemorySize\": 3073}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"kernel\", \"Runtime\": \"java21\"}",
+		"{\"Handler\": \"a.b\", \"Runtime\": \"nodejs20.x\"}",
+		"{\"Handler\": \"a.b\", \"RootImage\": \"python\"}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"kernel\", \"RootImage\": \"../x\"}",
+		"{\"Handler\": \"a.b\", \"GuestKind\": \"kernel\", \"RootImage\": \".x\"}",
+	};
+	json_t *root = json("{\"Handler\": \"app.handler\", \"GuestKind\": \"kernel\", "
+			    "\"Runtime\": \"provided.al2023\", \"RootImage\": \"mine-1.0\"}");
+	struct function_settings s, again;
+	struct field_error e;
+
+	(void)state;
+	assert_int_equal(function_settings_parse(root, &s, &e), 0);
+	assert_int_equal(s.guest_kind, GUEST_KIND_KERNEL);
+	assert_string_equal(s.root_image, "mine-1.0");
+	json_decref(root);
+	root = function_settings_json(&s);
+	assert_int_equal(function_settings_parse(root, &again, &e), 0);
+	assert_int_equal(again.guest_kind, GUEST_KIND_KERNEL);
+	assert_string_equal(again.root_image, "mine-1.0");
+	json_decref(root);
+	function_settings_free(&s);
+	function_settings_free(&again);
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		root = json(refused[i]);
+		if (!function_settings_parse(root, &s, &e))
+			fail_msg("not refused: %s", refused[i]);
+		json_decref(root);
+	}
 }
 
 /* ---- aliases --------------------------------------------------------------------------------- */
@@ -562,6 +600,7 @@ int main(void)
 		cmocka_unit_test(test_version_numbers),
 		cmocka_unit_test(test_settings_are_checked),
 		cmocka_unit_test(test_settings_survive_their_own_text),
+		cmocka_unit_test(test_settings_of_kernel_guests),
 		cmocka_unit_test(test_alias_is_checked),
 		cmocka_unit_test(test_qualifiers_lead_to_versions),
 		cmocka_unit_test(test_lists_are_sorted_and_bounded),

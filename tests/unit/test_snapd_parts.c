@@ -245,6 +245,8 @@ static void test_failures_in_lambdas_words(void **state)
 		      "signal: killed");
 	check_failure(PROTO_FAILED_SIGNAL, SIGSEGV, "", false, "Runtime.ExitError",
 		      "signal: segmentation fault");
+	check_failure(PROTO_FAILED_KERNEL, 0, "the guest's kernel panicked: no \"init\"", false,
+		      "Runtime.ExitError", "Error: the guest's kernel panicked: no \"init\"");
 	check_failure(PROTO_FAILED_MEMORY, 0, "", false, "Runtime.OutOfMemory", "signal: killed");
 	check_failure(PROTO_FAILED_INIT, 0,
 		      "{\"errorType\": \"ImportError\", \"errorMessage\": \"no module\"}", true,
