@@ -1,0 +1,289 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# kernel_snapd.bats - functions that are kernel guests: the same life as process guests have
+
+# shellcheck disable=SC2154 # bats sets status, output, lines and stderr
+
+load common
+load invoke
+
+KERNELS=$ROOT/build/kernel
+
+setup() {
+	require_kvm
+	require_root
+	require_programs snapd snapctl vmm snapshot
+	if [[ $("$BIN/vmm" host) == *hardware* ]]; then
+		hardware=1
+	else
+		hardware=
+	fi
+}
+
+teardown() {
+	remove_snapd
+}
+
+# require_images [NAME] - skip where no kernel guest can run
+require_images() {
+	[ -n "$hardware" ] || skip "this host is of the kind PVM, which runs no whole kernel"
+	[ -z "${HWKVM:-}" ] || [ "$(nproc)" = 1 ] ||
+		skip "an emulated host with several CPUs loses nested kernels: --cpus 1"
+	[ -e "$KERNELS/${1:-python}.erofs" ] && [ -e "$KERNELS/initramfs" ] && [ -e "$KERNELS/vmlinuz" ] ||
+		skip "no images: run make guest-images"
+	has_command mkfs.erofs || skip "no mkfs.erofs: run scripts/setup service"
+}
+
+# start_kernels [SNAPD-OPTION...] - a snapd that runs kernel guests
+start_kernels() {
+	start_snapd --kernel-guests "$KERNELS" --init-timeout 300 --publish-wait 600 --queue-timeout 300 \
+		--shells 1 "$@"
+}
+
+# deploy_kernel NAME DIRECTORY [SNAPCTL-OPTION...] - and publish it
+deploy_kernel() {
+	deploy "$1" "$2" --guest kernel --memory 256 "${@:3}"
+	publish "$1"
+	assert_output_has "published $1:1"
+}
+
+no_vmm_of() {
+	[ -z "$(http GET /quickthaw/v1/stats | jq -r --arg f "$1" '.Instances[] | select(.FunctionName == $f) | .Id')" ]
+}
+
+# ---------------------------------------------------------------- where they do not run
+
+@test "a node that runs no kernel guests refuses them and says what to do" {
+	start_snapd --shells 1
+	run snapctl deploy hello --dir "$EXAMPLES/hello-python" --guest kernel --memory 256
+	assert_failure 1
+	if [ -n "$hardware" ]; then
+		assert_output_has "GuestKind kernel" "--kernel-guests" "process guest"
+	else
+		assert_output_has "GuestKind kernel" "PVM" "use a process guest"
+	fi
+	run snapctl list
+	assert_output_has "nothing is deployed"
+	# A function there is cannot become one, and stays as it was.
+	deploy hello "$EXAMPLES/hello-python"
+	run http PUT "$FUNCTIONS/hello/configuration" --data '{"GuestKind": "kernel", "MemorySize": 256}'
+	assert_output_has "GuestKind kernel"
+	run snapctl list
+	assert_output_has " process "
+	assert_equal "$(http_status POST "$FUNCTIONS" --data '{"FunctionName": "x", "Handler": "a.b",
+		"GuestKind": "unikernel", "Code": {"Directory": "/"}}')" 400
+	invoke hello '{"name": "still"}'
+	assert_fine
+}
+
+@test "a function that was a kernel guest elsewhere is refused, not tried for ever" {
+	start_snapd --shells 1
+	deploy hello "$EXAMPLES/hello-python" --memory 256
+	stop_snapd
+	sed -i 's/"GuestKind": "process"/"GuestKind": "kernel"/' "$SNAPD_DIR/state/functions/hello/config.json"
+	start_snapd --shells 1
+	run snapctl list
+	assert_output_has " kernel "
+	invoke hello '{}'
+	assert_equal "$code" 500
+	assert_output_has "GuestKind kernel"
+	run snapctl publish hello
+	assert_failure 1
+	assert_output_has "GuestKind kernel"
+	run snapctl rm hello
+	assert_success
+}
+
+@test "a directory without images keeps snapd from starting, by name" {
+	[ -n "$hardware" ] || skip "this host is of the kind PVM: the directory is not looked at"
+	mkdir "$BATS_TEST_TMPDIR/empty"
+	run timeout $((20 * SLOW)) "$BIN/snapd" --state "$BATS_TEST_TMPDIR/state" --socket "$BATS_TEST_TMPDIR/s" \
+		--vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" --kernel-guests "$BATS_TEST_TMPDIR/empty"
+	assert_failure 2
+	assert_output_has "vmlinuz" "make guest-images"
+}
+
+# ---------------------------------------------------------------- where they do
+
+@test "kernel guest: published, restored cold and resident, kept warm, removed without a trace" {
+	require_images
+	start_kernels
+	deploy_kernel hello "$SAMPLES/machine" --env SETTING=x
+	run http GET "$FUNCTIONS/hello"
+	assert_output_has '"GuestKind":"kernel"'
+	run snapctl list hello
+	assert_output_has " kernel "
+
+	invoke hello '{"say": "one"}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+	[ "$(header X-Quickthaw-Faults)" -gt 10 ] || fail "memory was not brought in by faults"
+	assert_equal "$(value 'v["cpus"]')" 1
+	assert_equal "$(value 'v["setting"]')" x
+	assert_equal "$(value 'v["version"]')" 1
+	assert_equal "$(value 'v["opt"]')" "[]"
+	assert_equal "$(value 'v["writable"]')" false
+	assert_equal "$(value 'v["kernel"] == open("/proc/sys/kernel/osrelease").read().strip()')" false
+	assert_equal "$(value '200000 < v["memory_kib"] < 262144')" true
+	assert_equal "$(value "abs(v['time'] - $invoked_at) < 20")" true
+
+	wait_until 30 grep -q "record: hello:1: working set" "$SNAPD_LOG" || fail "no working set was recorded"
+	invoke hello '{"say": "two"}' --header "X-Quickthaw-Start: resident" --header "X-Quickthaw-Keep: 1"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" resident-restore
+	assert_equal "$(header X-Quickthaw-Bytes-Read)" 0
+	local pid
+	pid=$(header X-Quickthaw-Pid)
+	invoke hello '{"say": "three"}' --header "X-Quickthaw-Start: warm"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" warm
+	assert_equal "$(header X-Quickthaw-Pid)" "$pid"
+	# From the file, in the order of the working set.
+	invoke hello '{"say": "four"}' --header "X-Quickthaw-Start: cold"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+
+	run snapctl logs hello
+	assert_output_has "imported" "handler says one" "handler says three" "Memory Size: 256 MB	Max Memory Used:"
+	run http GET /quickthaw/v1/capacity
+	assert_output_has '"GuestKind":"kernel"'
+	run http GET /metrics
+	assert_output_has 'version="1",guest="kernel"}'
+	assert_store_whole
+
+	# In its jail like any other: nobody's user, nothing to see, and only these system calls.
+	assert_equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$pid/status")" 2
+	assert_equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$pid/status")" 0000000000000000
+	[ -z "$(ls "/proc/$pid/root/")" ] || fail "the jail is not empty"
+	output=$(grep -l '^flags:.*[12]$' /dev/null "/proc/$pid/fdinfo/"* 2>/dev/null | while read -r info; do
+		readlink "/proc/$pid/fd/${info##*/}"
+	done | grep '\.erofs$' || true)
+	[ -z "$output" ] || fail "an image may be written to"
+
+	run snapctl rm hello
+	assert_success
+	wait_until 10 no_vmm_of hello || fail "an instance is left"
+	wait_until 10 are_gone "$pid" || fail "its process is left"
+	[ -z "$(ls "$SNAPD_DIR/state/functions")" ] || fail "files are left"
+	[ ! -e "$SNAPD_DIR/state/.empty" ]
+}
+
+@test "kernel guest: two clones at once are two machines, and layers are their /opt" {
+	require_images
+	start_kernels --shells 2
+	local arn
+	mkdir -p "$BATS_TEST_TMPDIR/layer/python"
+	echo "layered = 42" >"$BATS_TEST_TMPDIR/layer/python/layered.py"
+	(cd "$BATS_TEST_TMPDIR/layer" && python3 -m zipfile -c ../layer.zip python)
+	base64 -w0 "$BATS_TEST_TMPDIR/layer.zip" >"$BATS_TEST_TMPDIR/layer.b64"
+	printf '{"Content": {"ZipFile": "%s"}}' "$(cat "$BATS_TEST_TMPDIR/layer.b64")" >"$BATS_TEST_TMPDIR/layer.json"
+	arn=$(http POST /2018-10-31/layers/libs/versions --data "@$BATS_TEST_TMPDIR/layer.json" | jq -r .LayerVersionArn)
+	deploy_kernel twins "$SAMPLES/machine" --layer "$arn"
+	invoke twins '{}' # records
+	assert_fine
+	assert_equal "$(value 'v["opt"]')" '["python"]'
+	wait_until 30 grep -q "record: twins:1: working set" "$SNAPD_LOG"
+	http POST "$FUNCTIONS/twins/invocations" --data '{"sleep": 3}' --header "X-Quickthaw-Start: resident" \
+		--output "$BATS_TEST_TMPDIR/first" 3>&- &
+	local request=$!
+	http POST "$FUNCTIONS/twins/invocations" --data '{"sleep": 3}' --header "X-Quickthaw-Start: resident" \
+		--output "$BATS_TEST_TMPDIR/second"
+	wait "$request"
+	local first second
+	first=$(cat "$BATS_TEST_TMPDIR/first")
+	second=$(cat "$BATS_TEST_TMPDIR/second")
+	[ "$(value 'v["uuid"]' "$first")" != "$(value 'v["uuid"]' "$second")" ] || fail "one uuid: $first"
+	[ "$(value 'v["urandom"]' "$first")" != "$(value 'v["urandom"]' "$second")" ] || fail "one urandom: $first"
+}
+
+@test "kernel guest: whatever its end, it is its own invocation's error" {
+	require_images
+	start_kernels --shells 2
+	deploy_kernel ends "$SAMPLES/machine"
+	invoke ends '{}'
+	assert_fine
+	invoke ends '{"end": "raise"}'
+	assert_function_error ValueError "as it was asked to"
+	local pid
+	pid=$(header X-Quickthaw-Pid)
+	invoke ends '{"end": "exit"}'
+	assert_function_error Runtime.ExitError "exit status 3"
+	wait_until 10 are_gone "$pid" || fail "its process is left"
+	invoke ends '{"end": "kill"}'
+	assert_function_error Runtime.ExitError "signal: killed"
+	invoke ends '{"end": "panic"}'
+	assert_function_error Runtime.ExitError "Kernel panic"
+	run http PUT "$FUNCTIONS/ends/configuration" --data '{"Timeout": 10}'
+	publish ends
+	invoke ends '{"end": "hang"}'
+	assert_equal "$code" 200
+	assert_output_has "Task timed out after 10.00 seconds"
+	pid=$(header X-Quickthaw-Pid)
+	invoke ends '{"end": "flood"}'
+	assert_output_has "Task timed out after 10.00 seconds"
+	wait_until 10 are_gone "$pid" "$(header X-Quickthaw-Pid)" || fail "a process is left"
+	invoke ends '{}'
+	assert_fine
+}
+
+@test "kernel guest: one that never gets ready is not published, and nothing of it is left" {
+	require_images
+	start_kernels --init-timeout 60
+	mkdir "$BATS_TEST_TMPDIR/stuck" "$BATS_TEST_TMPDIR/broken"
+	printf 'import time\ntime.sleep(3600)\ndef handler(event, context): pass\n' >"$BATS_TEST_TMPDIR/stuck/app.py"
+	echo 'import nothing_of_that_name' >"$BATS_TEST_TMPDIR/broken/app.py"
+	deploy broken "$BATS_TEST_TMPDIR/broken" --guest kernel --memory 256
+	run snapctl publish broken
+	assert_failure 1
+	assert_output_has "nothing_of_that_name"
+	deploy stuck "$BATS_TEST_TMPDIR/stuck" --guest kernel --memory 256
+	run snapctl publish stuck
+	assert_failure 1
+	assert_output_has "initialisation took too long"
+	wait_until 20 no_vmm_of stuck || fail "an instance is left"
+	[ -z "$(ls "$SNAPD_DIR/state/functions/stuck/versions")" ] || fail "a half version is left"
+}
+
+@test "kernel guest: a runtime of the function's own, in the root image that it names" {
+	require_images nodejs
+	start_kernels
+	# There is no provided.erofs; the function says which image it wants.
+	run snapctl deploy own --dir "$SAMPLES/node" --guest kernel --memory 384 --runtime provided.al2023
+	assert_failure 1
+	assert_output_has "provided.erofs" "scripts/build-rootfs"
+	deploy own "$SAMPLES/node" --guest kernel --memory 384 --runtime provided.al2023 --root-image nodejs
+	publish own
+	invoke own '{"a": [1, "ü"]}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+	assert_equal "$(value 'v["echo"]["a"][0]')" 1
+	assert_equal "$(value 'v["node"][0]')" v
+	invoke own '{"b": 2}' --header "X-Quickthaw-Start: resident"
+	assert_fine
+	assert_equal "$(value 'v["echo"]')" '{"b": 2}'
+	run snapctl logs own
+	assert_output_has "node starts"
+}
+
+@test "kernel guest: an idle one serves on under the next snapd" {
+	require_images
+	start_kernels --keep-warm 3000
+	deploy_kernel lasting "$SAMPLES/machine"
+	invoke lasting '{}'
+	assert_fine
+	local pid old=$SNAPD_PID
+	pid=$(header X-Quickthaw-Pid)
+	setpriv --pdeathsig TERM "$BIN/snapd" --take-over --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" \
+		--vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" --kernel-guests "$KERNELS" --shells 1 --keep-warm 3000 \
+		</dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
+	SNAPD_PID=$!
+	wait_until 20 grep -q "take-over: another snapd serves" "$SNAPD_LOG" || fail "it does not take over from $old"
+	invoke lasting '{}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" warm
+	assert_equal "$(header X-Quickthaw-Pid)" "$pid"
+	invoke lasting '{}' --header "X-Quickthaw-Start: resident"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" resident-restore
+}
