@@ -179,7 +179,8 @@ bool sandbox_oom_killed(const struct sandbox_child *child);
 enum sandbox_stage {
 	/** A vmm whose VM exists: run it, serve files read-only, talk to snapd, write a capture. */
 	SANDBOX_STAGE_GUEST,
-	/** The same whose guest is a whole kernel: run it, read its disks, talk to snapd, capture. */
+	/** The same whose guest is a whole kernel: run it, read its disks, talk to snapd, capture.
+	 */
 	SANDBOX_STAGE_KERNEL,
 	/** An unpacker that has started: read one archive, make files below one directory. */
 	SANDBOX_STAGE_UNPACK,

@@ -77,7 +77,8 @@ const struct sandbox_rule sandbox_kernel_rules[] = {
 	{SYS(lseek), WHY("size of a file")},
 	{SYS(fstat), WHY("size of an image, of a template")},
 	{SYS(newfstatat), WHY("the same; what libc may call for fstat()")},
-	{SYS(fcntl), .args = {ARG(2, F_OFD_SETLK)}, WHY("nobody writes to an image that is in use")},
+	{SYS(fcntl), .args = {ARG(2, F_OFD_SETLK)},
+	 WHY("nobody writes to an image that is in use")},
 	{SYS(fcntl), .args = {ARG(2, F_ADD_SEALS)}, WHY("seal a memfd before it is sent")},
 	{SYS(fcntl), .args = {ARG(2, F_GET_SEALS)}, WHY("check that a received memfd is sealed")},
 

@@ -245,7 +245,6 @@ enum proto_failure {
 				       machine off; text says how */
 };
 
-
 /** FAILED, vmm to snapd, its last message. Bytes: a report for people (or Lambda error JSON). */
 struct proto_failed {
 	struct proto_header h;

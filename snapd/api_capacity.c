@@ -46,8 +46,8 @@ static json_t *version_capacity(struct version *v, uint64_t now_ns)
 	struct capacity_view view = capacity_view(v, now_ns);
 	struct capacity_estimate e = capacity_predict(&view);
 	char number[16];
-	json_t *root = json_pack("{s:s, s:s, s:s, s:s}", "FunctionName", v->function->name, "Version",
-				 version_name(v, number), "GuestKind",
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s}", "FunctionName", v->function->name,
+				 "Version", version_name(v, number), "GuestKind",
 				 guest_kind_name(v->settings.guest_kind), "Start",
 				 start_kind_names[e.start]);
 

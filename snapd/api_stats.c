@@ -29,11 +29,10 @@ static json_t *instance_json(const struct instance *inst)
 	struct page_in_account account = page_in_account(inst->slot);
 	char number[16] = "";
 
-	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I}", "Id", inst->id, "Pid",
-			 (int)inst->child.pid, "State", instance_state_names[inst->state],
+	return json_pack("{s:s, s:i, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I}", "Id", inst->id,
+			 "Pid", (int)inst->child.pid, "State", instance_state_names[inst->state],
 			 "GuestKind", guest_kind_name(inst->kind), "RamMiB", (int)inst->ram_mib,
-			 "FunctionName",
-			 inst->function ? inst->function->name : "", "Version",
+			 "FunctionName", inst->function ? inst->function->name : "", "Version",
 			 inst->version ? version_name(inst->version, number) : "", "Invocations",
 			 (json_int_t)inst->invocations, "Faults", (json_int_t)account.faults,
 			 "BytesRead", (json_int_t)account.bytes_read);
@@ -95,8 +94,8 @@ static json_t *function_json(const struct function *f)
 		versions++;
 	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:s}", "FunctionName", f->name, "Runtime",
 			 f->latest.settings.runtime, "GuestKind",
-			 guest_kind_name(f->latest.settings.guest_kind), "Versions", versions, "Newest",
-			 newest ? version_name(newest, number) : "", "State",
+			 guest_kind_name(f->latest.settings.guest_kind), "Versions", versions,
+			 "Newest", newest ? version_name(newest, number) : "", "State",
 			 version_state_names[newest ? newest->state : f->latest.state], "Stage",
 			 newest ? newest->stage : "");
 }

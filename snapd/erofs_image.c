@@ -17,7 +17,7 @@
 #include "common/log.h"
 #include "common/util.h"
 
-#define MAKER	    "mkfs.erofs"
+#define MAKER "mkfs.erofs"
 /* One for all: an image is known by its place, and the same tree makes the same bytes. */
 #define IMAGE_UUID  "51756963-6b74-4861-8765-726f66730000"
 #define TEMP_PREFIX "."
@@ -28,8 +28,9 @@ enum { RUN_MAX_S = 600, NAME_BYTES = 64 };
 static int spawn(int dirfd, const char *tree, const char *image, pid_t *ret_pid)
 {
 	/* Times of files are the tree's, for interpreters compare them; owners are not. */
-	const char *const argv[] = {MAKER,	  "--quiet", "-x-1", "-T", "0",	 "--preserve-mtime",
-				    "--all-root", "-U",	     IMAGE_UUID, image, tree, NULL};
+	const char *const argv[] = {
+		MAKER,	      "--quiet", "-x-1",     "-T",  "0",  "--preserve-mtime",
+		"--all-root", "-U",	 IMAGE_UUID, image, tree, NULL};
 	const char *const envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
 	posix_spawn_file_actions_t actions;
 	int err;
@@ -42,8 +43,7 @@ static int spawn(int dirfd, const char *tree, const char *image, pid_t *ret_pid)
 	if (!err)
 		err = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
 	if (!err)
-		err = posix_spawnp(ret_pid, MAKER, &actions, NULL,
-				   (char *const *)(uintptr_t)argv,
+		err = posix_spawnp(ret_pid, MAKER, &actions, NULL, (char *const *)(uintptr_t)argv,
 				   (char *const *)(uintptr_t)envp);
 	posix_spawn_file_actions_destroy(&actions);
 	return -err;

@@ -20,7 +20,7 @@ enum {
 };
 
 #define ROOT_IMAGE_PATTERN "[a-zA-Z0-9][a-zA-Z0-9._-]*"
-#define ROLE_PATTERN "arn:(aws[a-zA-Z-]*)?:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/_-]+"
+#define ROLE_PATTERN	   "arn:(aws[a-zA-Z-]*)?:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/_-]+"
 
 /** As shells have it: letters, digits and underscores, no digit first. */
 static bool env_name_ok(const char *name)
@@ -166,9 +166,9 @@ static int parse_guest(const json_t *root, struct function_settings *s, struct f
 	if (!err)
 		err = field_string(root, "RootImage", 0, s->root_image, sizeof(s->root_image), e);
 	if (!err && *s->root_image && !field_matches(s->root_image, ROOT_IMAGE_PATTERN))
-		err = field_refuse_value(e, "RootImage", s->root_image,
-					 "Member must satisfy regular expression pattern: "
-					 ROOT_IMAGE_PATTERN);
+		err = field_refuse_value(
+			e, "RootImage", s->root_image,
+			"Member must satisfy regular expression pattern: " ROOT_IMAGE_PATTERN);
 	if (!err && *s->root_image && !kernel)
 		err = field_refuse(e, "RootImage: only kernel guests have one: give GuestKind "
 				      "kernel, too");
@@ -224,12 +224,12 @@ int function_settings_parse(const json_t *root, struct function_settings *ret,
 
 json_t *function_settings_json(const struct function_settings *s)
 {
-	json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:i}, s:{s:s}, s:{s:O}, s:s}", "Runtime",
-				 s->runtime, "Handler", s->handler, "Description", s->description,
-				 "Timeout", (int)s->timeout_s, "MemorySize", (int)s->memory_mib,
-				 "EphemeralStorage", "Size", (int)s->tmp_mib, "TracingConfig",
-				 "Mode", s->tracing ? "Active" : "PassThrough", "Environment",
-				 "Variables", s->env, "GuestKind", guest_kind_name(s->guest_kind));
+	json_t *root = json_pack(
+		"{s:s, s:s, s:s, s:i, s:i, s:{s:i}, s:{s:s}, s:{s:O}, s:s}", "Runtime", s->runtime,
+		"Handler", s->handler, "Description", s->description, "Timeout", (int)s->timeout_s,
+		"MemorySize", (int)s->memory_mib, "EphemeralStorage", "Size", (int)s->tmp_mib,
+		"TracingConfig", "Mode", s->tracing ? "Active" : "PassThrough", "Environment",
+		"Variables", s->env, "GuestKind", guest_kind_name(s->guest_kind));
 
 	if (root)
 		json_object_set_new(root, "Layers", layer_list_json(&s->layers));

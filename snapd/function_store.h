@@ -7,11 +7,9 @@
  *                       /control.json                aliases, concurrency, tags, ...; may be absent
  *                       /package/                    its code, see code.h
  *                       /opt/                        its layers, merged; not there without any
- *                       /opt.erofs                   the same as a disk, once a kernel guest needs it;
- *                                                    of code it is package/tree.erofs
- *                       /versions/N/config.json      written last: a version without it is none
- *                                  /package/, /opt/  as they were when it was published
- *                                  /snapshot.qt
+ *                       /opt.erofs                   the same as a disk, once a kernel guest needs
+ * it; of code it is package/tree.erofs /versions/N/config.json      written last: a version without
+ * it is none /package/, /opt/  as they were when it was published /snapshot.qt
  *
  * A function or version becomes visible by one rename. What a killed snapd left half done has no
  * config.json or a name that begins with a dot, and is removed at the next start.
@@ -103,7 +101,8 @@ int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_opt_path() - the same of its merged layers; not there when it has none. */
 int store_opt_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_code_image() - a version's code as a disk image, made where there is none yet.
- * store_opt_image() - the same of its merged layers. Return: a descriptor for reading, or -errno. */
+ * store_opt_image() - the same of its merged layers. Return: a descriptor for reading, or -errno.
+ */
 int store_code_image(const char *name, uint32_t number);
 int store_opt_image(const char *name, uint32_t number);
 /** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */

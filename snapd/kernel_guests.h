@@ -36,8 +36,8 @@ void kernel_guests_finish(void);
 /** kernel_guests_run_here() - can this node run any? */
 bool kernel_guests_run_here(void);
 
-/** kernel_guests_trouble() - why a function with these settings cannot run here, for its owner; NULL:
- * it can, or is for process guests. The text is valid until the next call. */
+/** kernel_guests_trouble() - why a function with these settings cannot run here, for its owner;
+ * NULL: it can, or is for process guests. The text is valid until the next call. */
 const char *kernel_guests_trouble(const struct function_settings *s);
 
 /** struct kernel_images - descriptors stay this module's. @empty_fd: an image of nothing */

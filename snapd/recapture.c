@@ -6,11 +6,12 @@
  *
  * What snapshots would be made with now is known in two halves: the runtime's files, which the
  * worker looks at now and then (of kernel guests images, which stay the same until snapd ends), and
- * the host's CPU and the vmm's state version, which the first shell of each kind tells. When both are there or one has changed, every version is judged by what its own was
- * made with (origin.h). A stale one serves on; one that is dead is not touched any more, its
- * invocations boot. Either is published again under its own number, one at a time and not while a
- * restore is under way; when the new file is in its place the template is dropped, so that the next
- * restore is from that, and instances of the old one end after their answer.
+ * the host's CPU and the vmm's state version, which the first shell of each kind tells. When both
+ * are there or one has changed, every version is judged by what its own was made with (origin.h). A
+ * stale one serves on; one that is dead is not touched any more, its invocations boot. Either is
+ * published again under its own number, one at a time and not while a restore is under way; when
+ * the new file is in its place the template is dropped, so that the next restore is from that, and
+ * instances of the old one end after their answer.
  *
  *      GOOD ──judged, or recapture_replace()──> WANTED ──publish_again()──> UNDER WAY ──> GOOD
  *                                                 ^───── failed: later ────────┘

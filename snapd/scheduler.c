@@ -142,7 +142,8 @@ int scheduler_ram_class(const struct function_settings *s)
 {
 	if (s->guest_kind == GUEST_KIND_KERNEL)
 		return shell_pool_class(GUEST_KIND_KERNEL, s->memory_mib);
-	return shell_pool_class(GUEST_KIND_PROCESS, (uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
+	return shell_pool_class(GUEST_KIND_PROCESS,
+				(uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
 }
 
 /* ---- the queue ------------------------------------------------------------------------------- */

@@ -73,7 +73,8 @@ static void on_hello(struct instance *inst, struct message *m)
 	const struct proto_hello *h = &m->u.hello;
 
 	if (m->n != sizeof(*h) || m->fd_count != 1 || h->version != PROTO_VERSION ||
-	    h->guest_kind != (uint32_t)inst->kind || inst->state != INSTANCE_SPAWNING || h->ram_base % PAGE_BYTES) {
+	    h->guest_kind != (uint32_t)inst->kind || inst->state != INSTANCE_SPAWNING ||
+	    h->ram_base % PAGE_BYTES) {
 		session_breach(inst,
 			       "HELLO is not what this snapd expects (is vmm of the same build?)");
 		return;

@@ -143,12 +143,11 @@ static int kernel_class(uint32_t ram_mib)
 
 int shell_pool_class(enum guest_kind kind, uint64_t ram_mib)
 {
-	if (kind == GUEST_KIND_KERNEL)
-		return !pool.params.kernel_guests			? -ENOTSUP
-		       : ram_mib && ram_mib <= KERNEL_GUEST_MEMORY_MAX_MIB ? kernel_class(
-										     (uint32_t)ram_mib)
-									   : -ERANGE;
-	for (int i = 0; i < PROCESS_CLASSES; i++)
+	if (kind == GUEST_KIND_KERNEL && !pool.params.kernel_guests)
+		return -ENOTSUP;
+	if (kind == GUEST_KIND_KERNEL && ram_mib && ram_mib <= KERNEL_GUEST_MEMORY_MAX_MIB)
+		return kernel_class((uint32_t)ram_mib);
+	for (int i = 0; kind == GUEST_KIND_PROCESS && i < PROCESS_CLASSES; i++)
 		if (ram_mib <= process_mib[i])
 			return i;
 	return -ERANGE;

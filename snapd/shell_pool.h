@@ -16,11 +16,11 @@ struct shell_pool_params {
 	unsigned ready_per_class; /**< how many to keep of each class that is in use */
 	int vmm_fd;
 	int kvm_fd;
-	int uffd_fd; /**< /dev/userfaultfd */
+	int uffd_fd;			   /**< /dev/userfaultfd */
 	int seccomp_fd, kernel_seccomp_fd; /**< filters of both kinds */
 	bool kernel_guests;		   /**< this node runs them */
-	bool outlives;		  /**< instances go on when snapd ends (handover.h) */
-	const char *cpu_baseline; /**< as in vmm shell --cpu-baseline */
+	bool outlives;			   /**< instances go on when snapd ends (handover.h) */
+	const char *cpu_baseline;	   /**< as in vmm shell --cpu-baseline */
 };
 
 int shell_pool_init(const struct shell_pool_params *params);
@@ -32,7 +32,8 @@ int shell_pool_init(const struct shell_pool_params *params);
  * Return: its number, -ERANGE, or -ENOTSUP: this node runs no kernel guests.
  */
 int shell_pool_class(enum guest_kind kind, uint64_t ram_mib);
-/** shell_pool_want_class() - functions of this class exist: keep shells ready. Negative: of none. */
+/** shell_pool_want_class() - functions of this class exist: keep shells ready. Negative: of none.
+ */
 void shell_pool_want_class(int class);
 
 /** shell_pool_take() - a shell of this class, or NULL: none is ready; up to @waiting are being made

@@ -325,7 +325,8 @@ static int receive(struct control *c, struct message *m, int flags)
 		return 0;
 	}
 	if (n < (ssize_t)sizeof(m->u.h) || m->u.h.bytes != (uint32_t)n) {
-		control_breach(c, "bad message from snapd: %s", n < 0 ? strerror((int)-n) : "length");
+		control_breach(c, "bad message from snapd: %s",
+			       n < 0 ? strerror((int)-n) : "length");
 		return 0;
 	}
 	m->n = (size_t)n;

@@ -47,11 +47,8 @@ int options_set(struct options *o, const char *setting)
 		const char *name;
 		char *text;
 	} texts[] = {
-		{"root=", o->root},
-		{"upper=", o->upper},
-		{"task=", o->task},
-		{"opt=", o->opt},
-		{"address=", o->address},
+		{"root=", o->root}, {"upper=", o->upper},     {"task=", o->task},
+		{"opt=", o->opt},   {"address=", o->address},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {

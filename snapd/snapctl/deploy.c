@@ -231,8 +231,9 @@ static int run(struct snapctl *s, int argc, char **argv)
 	if (s->json)
 		printf("%s\n", s->reply.body);
 	else
-		printf("deployed %s from %s (%s, %s%d MiB, %d s)\n", argv[optind], d.from, d.runtime,
-		       strcmp(d.guest, "kernel") ? "" : "kernel guest, ", d.memory_mib, d.timeout_s);
+		printf("deployed %s from %s (%s, %s%d MiB, %d s)\n", argv[optind], d.from,
+		       d.runtime, strcmp(d.guest, "kernel") ? "" : "kernel guest, ", d.memory_mib,
+		       d.timeout_s);
 	return 0;
 }
 
@@ -256,7 +257,8 @@ const struct subcommand command_deploy = {
 		"are\n"
 		"  --handler MODULE.FUNCTION  what to call (default app.handler)\n"
 		"  --runtime RUNTIME          default python3.11\n"
-		"  --guest KIND               process (the default), or kernel: a whole Linux kernel "
+		"  --guest KIND               process (the default), or kernel: a whole Linux "
+		"kernel "
 		"of\n"
 		"                             its own; 128 to 3072 MiB\n"
 		"  --root-image NAME          of a kernel guest: its root file system, where the "

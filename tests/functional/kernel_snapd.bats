@@ -30,8 +30,10 @@ require_images() {
 	[ -n "$hardware" ] || skip "this host is of the kind PVM, which runs no whole kernel"
 	[ -z "${HWKVM:-}" ] || [ "$(nproc)" = 1 ] ||
 		skip "an emulated host with several CPUs loses nested kernels: --cpus 1"
-	[ -e "$KERNELS/${1:-python}.erofs" ] && [ -e "$KERNELS/initramfs" ] && [ -e "$KERNELS/vmlinuz" ] ||
-		skip "no images: run make guest-images"
+	local image
+	for image in vmlinuz initramfs "${1:-python}.erofs"; do
+		[ -e "$KERNELS/$image" ] || skip "no $image: run make guest-images"
+	done
 	has_command mkfs.erofs || skip "no mkfs.erofs: run scripts/setup service"
 }
 
@@ -81,6 +83,7 @@ no_vmm_of() {
 	start_snapd --shells 1
 	deploy hello "$EXAMPLES/hello-python" --memory 256
 	stop_snapd
+	# shellcheck disable=SC2153 # start_snapd sets it
 	sed -i 's/"GuestKind": "process"/"GuestKind": "kernel"/' "$SNAPD_DIR/state/functions/hello/config.json"
 	start_snapd --shells 1
 	run snapctl list

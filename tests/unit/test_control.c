@@ -29,7 +29,8 @@ static struct {
 	pid_t vmm;
 } peer;
 
-/** control_serve_process() serves once in the life of a process: so each test has a process of its own. */
+/** control_serve_process() serves once in the life of a process: so each test has a process of its
+ * own. */
 static int setup(void **state)
 {
 	int socks[2];
@@ -273,9 +274,12 @@ static void test_map_sealed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_state_size_wraps),	TEST(test_state_is_too_short),
-		TEST(test_state_is_not_sealed), TEST(test_template_is_too_short),
-		TEST(test_state_is_looked_at),	cmocka_unit_test(test_map_sealed),
+		TEST(test_state_size_wraps),
+		TEST(test_state_is_too_short),
+		TEST(test_state_is_not_sealed),
+		TEST(test_template_is_too_short),
+		TEST(test_state_is_looked_at),
+		cmocka_unit_test(test_map_sealed),
 		KERNEL(test_kernel_has_other_descriptors),
 		KERNEL(test_kernel_state_is_not_sealed),
 		KERNEL(test_kernel_boots_with_all_its_images),

@@ -225,14 +225,15 @@ static void test_settings_survive_their_own_text(void **state)
 	assert_int_equal(json_object_size(s.env), 0);
 	function_settings_free(&s);
 
-	root = json("{\"Handler\": \"a.b\", \"Runtime\": \"python3.12\", \"Timeout\": 900, "
-		    "\"MemorySize\": 10240, \"EphemeralStorage\": {\"Size\": 1024}, "
-		    "\"Description\": \"ü\", \"Role\": \"arn:aws:iam::123456789012:role/x/y\", "
-		    "\"KMSKeyArn\": \"arn:k\", \"TracingConfig\": {\"Mode\": \"Active\"}, "
-		    "\"DeadLetterConfig\": {\"TargetArn\": \"arn:d\"}, "
-		    "\"Layers\": [{\"Arn\": \"arn:aws:lambda:local:000000000000:layer:l:7\", "
-		    "\"CodeSize\": 5, \"UnpackedSize\": 9}], "
-		    "\"Environment\": {\"Variables\": {\"A\": \"1\"}}, \"GuestKind\": \"process\"}");
+	root = json(
+		"{\"Handler\": \"a.b\", \"Runtime\": \"python3.12\", \"Timeout\": 900, "
+		"\"MemorySize\": 10240, \"EphemeralStorage\": {\"Size\": 1024}, "
+		"\"Description\": \"ü\", \"Role\": \"arn:aws:iam::123456789012:role/x/y\", "
+		"\"KMSKeyArn\": \"arn:k\", \"TracingConfig\": {\"Mode\": \"Active\"}, "
+		"\"DeadLetterConfig\": {\"TargetArn\": \"arn:d\"}, "
+		"\"Layers\": [{\"Arn\": \"arn:aws:lambda:local:000000000000:layer:l:7\", "
+		"\"CodeSize\": 5, \"UnpackedSize\": 9}], "
+		"\"Environment\": {\"Variables\": {\"A\": \"1\"}}, \"GuestKind\": \"process\"}");
 	assert_int_equal(function_settings_parse(root, &s, &e), 0);
 	again = function_settings_json(&s);
 	assert_true(json_equal(root, again));

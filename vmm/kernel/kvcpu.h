@@ -45,8 +45,8 @@ void kvcpu_free(struct kvcpu *c);
  * one to start it. */
 int kvcpu_boot(struct kvcpu *c, const struct boot_entry *entry);
 
-/** kvcpu_make_thread() - the thread that runs the guest, once the machine is started. Return: 0, also
- * when there is one, or -errno with a log line. */
+/** kvcpu_make_thread() - the thread that runs the guest, once the machine is started. Return: 0,
+ * also when there is one, or -errno with a log line. */
 int kvcpu_make_thread(struct kvcpu *c);
 /** kvcpu_kick() - make it leave the guest and look at what the machine wants. From any thread. */
 void kvcpu_kick(struct kvcpu *c);

@@ -111,7 +111,7 @@ struct machine {
 
 	enum machine_end end;
 	int end_code, end_signal; /**< of MACHINE_EXITED; @end_signal 0: it exited by itself */
-	char end_text[256]; /**< a report for people */
+	char end_text[256];	  /**< a report for people */
 };
 
 /**
