@@ -163,11 +163,15 @@ UNIT_TESTS += test_log
 test_log_LIBS := common
 test_log_LDLIBS := -ljansson
 # Virtio devices, driven as a guest's drivers do it and as an enemy does; no KVM.
-UNIT_TESTS += test_virtio_mmio test_virtio_blk test_virtio_vsock test_virtio_net test_virtio_balloon
+UNIT_TESTS += test_virtio_mmio test_virtio_blk test_virtio_overlay test_virtio_vsock test_virtio_vsock_unix
+UNIT_TESTS += test_virtio_net test_virtio_balloon
 test_virtio_mmio_LIBS := vmm common
 test_virtio_blk_LIBS := vmm common
 test_virtio_blk_LDLIBS := -luring
+test_virtio_overlay_LIBS := vmm common
+test_virtio_overlay_LDLIBS := -luring
 test_virtio_vsock_LIBS := vmm common
+test_virtio_vsock_unix_LIBS := vmm common
 test_virtio_net_LIBS := vmm common
 test_virtio_balloon_LIBS := vmm common
 fuzz_virtio_LIBS := vmm common
