@@ -25,9 +25,9 @@ struct vsock_conn {
 	bool ended, closed;
 };
 
-static struct vsock_conn conns[3] = {{.id = 1, .port = AGENT_CONTROL_PORT},
-				     {.id = 2, .port = AGENT_API_PORT},
-				     {.id = 3, .port = AGENT_API_PORT}};
+static struct vsock_conn conns[3] = {{.id = 0, .port = AGENT_CONTROL_PORT},
+				     {.id = 1, .port = AGENT_API_PORT},
+				     {.id = 2, .port = AGENT_API_PORT}};
 static struct vsock_service services[2];
 static unsigned service_count;
 static struct machine machine;
@@ -80,7 +80,7 @@ bool vsock_conn_ended(const struct vsock_conn *c)
 struct vsock_conn *vsock_conn_by_id(struct virtio_device *d, uint32_t id)
 {
 	(void)d;
-	return id && id <= ARRAY_SIZE(conns) ? &conns[id - 1] : NULL;
+	return id < ARRAY_SIZE(conns) ? &conns[id] : NULL;
 }
 
 void machine_wake(struct machine *m)
@@ -302,7 +302,7 @@ static void test_state(void **state)
 	say((const uint8_t *)&done + 11, sizeof(done) - 11);
 	assert_true(link_.resumed);
 	/* A connection that is not the agent's, or none at all. */
-	for (uint32_t id = 2; id < 5; id++) {
+	for (uint32_t id = 1; id < 5; id++) {
 		memcpy(w.data, &id, sizeof(id));
 		r = (struct state_reader){.data = w.data, .left = w.used};
 		assert_int_equal(agent_link_load(&link_, &r), -EBADMSG);
@@ -333,11 +333,11 @@ static void test_answer_after_the_end(void **state)
 	/* What can be answered at once is, and then it is over. */
 	ask_and_end(&conns[1], "GET /none HTTP/1.1\r\n\r\n");
 	assert_true(conns[1].closed && conns[1].got_bytes);
-	conns[1] = (struct vsock_conn){.id = 2, .port = AGENT_API_PORT};
+	conns[1] = (struct vsock_conn){.id = 1, .port = AGENT_API_PORT};
 	/* So is half a request. */
 	ask_and_end(&conns[1], "GET /no");
 	assert_true(conns[1].closed);
-	conns[1] = (struct vsock_conn){.id = 2, .port = AGENT_API_PORT};
+	conns[1] = (struct vsock_conn){.id = 1, .port = AGENT_API_PORT};
 	/* Who waits for work gets it. */
 	ask_and_end(&conns[1], next);
 	assert_false(conns[1].closed);

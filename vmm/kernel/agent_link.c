@@ -15,6 +15,8 @@
 
 /* Linux reports free pages every two seconds (mm/page_reporting.c). */
 enum { REPORT_MS = 2500 };
+/* In a snapshot. 0 is a connection: the first one, which the agent's is as a rule. */
+#define NO_CONNECTION UINT32_MAX
 
 static void send_message(struct agent_link *a, const void *message, size_t n)
 {
@@ -401,7 +403,7 @@ void agent_link_free(struct agent_link *a)
 
 int agent_link_save(struct agent_link *a, struct state_writer *w)
 {
-	state_put_u32(w, a->conn ? vsock_conn_id(a->conn) : 0);
+	state_put_u32(w, a->conn ? vsock_conn_id(a->conn) : NO_CONNECTION);
 	state_put_u8(w, a->ready);
 	state_put_bytes(w, a->in, a->in_bytes);
 	return runtime_api_save(a->api, w);
@@ -416,8 +418,8 @@ int agent_link_load(struct agent_link *a, struct state_reader *r)
 
 	if (r->err)
 		return r->err;
-	a->conn = id ? vsock_conn_by_id(a->vsock, id) : NULL;
-	if (id && (!a->conn || vsock_conn_port(a->conn) != AGENT_CONTROL_PORT))
+	a->conn = id != NO_CONNECTION ? vsock_conn_by_id(a->vsock, id) : NULL;
+	if (id != NO_CONNECTION && (!a->conn || vsock_conn_port(a->conn) != AGENT_CONTROL_PORT))
 		return -EBADMSG;
 	a->ready = ready && a->conn;
 	if (n)

@@ -232,7 +232,7 @@ static const struct device devices[] = {
 	DEVICE("irqchip", 1, irqchip), DEVICE("pit", 1, pit),
 	DEVICE("clock", 1, kvm_clock), DEVICE("vcpus", 1, vcpus),
 	DEVICE("serial", 1, console),  DEVICE("virtio", 1, machine_virtio),
-	DEVICE("agent", 1, agent),
+	DEVICE("agent", 2, agent),
 };
 
 const struct device_table kernel_devices = {devices, ARRAY_SIZE(devices)};
