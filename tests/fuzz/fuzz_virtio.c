@@ -330,10 +330,8 @@ static void host_send(struct input *in)
 	size_t n = take(in, 1);
 	const uint8_t *bytes = take_bytes(in, &n);
 
-	if (s.kind == BALLOON)
-		virtio_balloon_set_target(s.v.d, (uint32_t)n);
-	else if (fd >= 0 && send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return;
+	if (fd >= 0)
+		(void)!send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void host_receive(struct input *in)

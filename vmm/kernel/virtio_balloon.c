@@ -2,7 +2,8 @@
 /*
  * virtio_balloon.c - memory that the guest does without
  *
- * Pages that the guest gives up or reports as free are given back to the host at once. Where memory
+ * Pages that the guest gives up or reports as free are given back to the host at once. It is asked
+ * for none: num_pages is zero, and what counts is what it reports as free by itself. Where memory
  * is anonymous they are zero from then on, and a capture leaves them out. Where it is the private
  * mapping of a template, the page of the template comes back, which is this guest's own older
  * contents, and costs no memory either. A guest makes no use of what is in free pages.
@@ -157,21 +158,6 @@ static void balloon_config_write(struct virtio_device *d, uint32_t offset, const
 
 	if (offset == offsetof(struct virtio_balloon_config, actual) && n == sizeof(uint32_t))
 		memcpy(&b->config.actual, data, n);
-}
-
-void virtio_balloon_set_target(struct virtio_device *d, uint32_t pages)
-{
-	struct virtio_balloon *b = balloon_of(d);
-
-	if (b->config.num_pages == pages)
-		return;
-	b->config.num_pages = pages;
-	virtio_device_config_changed(d);
-}
-
-uint32_t virtio_balloon_actual(const struct virtio_device *d)
-{
-	return ((const struct virtio_balloon *)(const void *)d)->config.actual;
 }
 
 static int balloon_save(const struct virtio_device *d, struct state_writer *w)

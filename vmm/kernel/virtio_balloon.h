@@ -11,10 +11,4 @@
  */
 int virtio_balloon_new(const struct virtio_wiring *w, struct virtio_device **ret);
 
-/** virtio_balloon_set_target() - how many pages (of 4 KiB) the guest is asked to give up. It takes
- * its time, and keeps what it cannot do without. */
-void virtio_balloon_set_target(struct virtio_device *d, uint32_t pages);
-/** virtio_balloon_actual() - how many it says it has given up. */
-uint32_t virtio_balloon_actual(const struct virtio_device *d);
-
 #endif
