@@ -61,10 +61,9 @@ static int load_base(struct snapshot_reader *r, struct snapshot_error *err)
 	if (r->need.depth == 0 || r->need.depth > FORMAT_DEPTH_MAX)
 		return base_fail(r, -EBADMSG, "%u files below this one: 1 to %u can be",
 				 r->need.depth, FORMAT_DEPTH_MAX);
-	if (r->need.ram_pages != r->header.ram_pages ||
-	    r->need.guest_kind != r->header.guest_kind ||
+	if (r->need.guest_kind != r->header.guest_kind ||
 	    r->need.architecture != r->header.architecture ||
-	    r->need.template_pages > r->need.ram_pages)
+	    r->need.ram_pages > SNAPSHOT_PAGES_MAX || r->need.template_pages > r->need.ram_pages)
 		return base_fail(r, -EBADMSG, "another machine's");
 	return 0;
 }

@@ -94,11 +94,11 @@ struct snapshot_reader;
 
 /**
  * snapshot_writer_base() - make it a diff: pages as in @base are left out. Before any page.
- * @base: must live until the writer is freed; of the same guest, so of the same kind and RAM
+ * @base: must live until the writer is freed; of the same kind of guest
  * @name: of the base's file, which is in the directory that the new file will be in
  * A page is as in the base only after snapshot_writer_same() said so: whatever was given to neither
  * that nor snapshot_writer_chunk() is zero, as in any snapshot.
- * Return: 0, -EINVAL (order, @name has a slash or is empty, another guest), -EMLINK (the base has
+ * Return: 0, -EINVAL (order, @name has a slash or is empty, another kind), -EMLINK (the base has
  * as many files as a snapshot may have: flatten it first) or -ENOMEM.
  */
 int snapshot_writer_base(struct snapshot_writer *w, const struct snapshot_reader *base,

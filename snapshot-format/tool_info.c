@@ -101,7 +101,7 @@ static int info_json(const struct tool_file *f)
 		(json_int_t)h->file_bytes, "created_ns", (json_int_t)h->created_ns, "architecture",
 		"x86-64", "guest_kind", guest_kind_name(h->guest_kind), "ram_pages",
 		(json_int_t)h->ram_pages, "template_pages", (json_int_t)h->template_pages,
-		"page_bytes", (json_int_t)(pages.own * PAGE_BYTES), "base_pages",
+		"page_bytes", (json_int_t)pages.own * PAGE_BYTES, "base_pages",
 		(json_int_t)pages.base, "zero_pages", (json_int_t)pages.zero, "stored_bytes",
 		(json_int_t)stored, "chunks", (json_int_t)h->chunks, "hot_chunks",
 		(json_int_t)h->hot_chunks, "hot_offset", (json_int_t)h->hot_offset, "hot_bytes",

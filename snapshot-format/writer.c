@@ -328,10 +328,8 @@ static void put_base(struct snapshot_writer *w, const struct snapshot_reader *ba
 int snapshot_writer_base(struct snapshot_writer *w, const struct snapshot_reader *base,
 			 const char *name)
 {
-	const struct format_header *h = &base->header;
-
 	if (w->base || w->placed || w->finished || !base_name_ok(name, strlen(name)) ||
-	    h->ram_pages != w->header.ram_pages || h->guest_kind != w->header.guest_kind)
+	    base->header.guest_kind != w->header.guest_kind)
 		return -EINVAL;
 	if (!snapshot_reader_may_be_base(base))
 		return -EMLINK;

@@ -33,6 +33,7 @@ setup() {
 }
 
 teardown() {
+	remove_snapd
 	if [ -n "${small_disk:-}" ]; then
 		umount "$small_disk"
 	fi
@@ -209,4 +210,42 @@ assert d["file_bytes"] * 5 < whole["file_bytes"], "a diff of %d bytes" % d["file
 		rm -f d.qt flat.qt
 	done
 	assert_calls c.qt one two three
+}
+
+@test "snapd serves a version whose snapshot is a diff: cold, resident, recorded, after a restart" {
+	require_root
+	require_programs snapd snapctl
+	load invoke
+	start_snapd
+	deploy calls "$task" --memory 256
+	publish calls
+	stop_snapd
+	local version=$SNAPD_DIR/state/functions/calls/versions/1
+	cd "$version"
+	mv snapshot.qt base.qt
+	vmm restore base.qt --task package/tree --runtime "$ROOT/guest" --memory 256 --invoke '{"n": "made"}' \
+		--capture snapshot.qt --diff
+	start_snapd
+	local kind
+	for kind in cold cold resident resident; do
+		invoke calls "{\"n\": \"$kind\"}" --header "X-Quickthaw-Start: $kind"
+		assert_fine
+		assert_equal "$(value 'v["calls"]')" "[\"made\", \"$kind\"]"
+	done
+	wait_until $((20 * SLOW)) grep -q "record: calls:1: working set of" "$SNAPD_LOG"
+	run snapshot info snapshot.qt
+	assert_success
+	assert_output_has "based on      base.qt" "identity"
+	run snapshot verify snapshot.qt
+	assert_success
+	stop_snapd
+	start_snapd
+	invoke calls '{"n": "again"}' --header "X-Quickthaw-Start: cold"
+	assert_fine
+	assert_equal "$(value 'v["calls"]')" '["made", "again"]'
+	rm base.qt
+	stop_snapd
+	start_snapd
+	invoke calls '{"n": "gone"}'
+	grep "base.qt" "$SNAPD_LOG" || fail "the log does not name the base"
 }

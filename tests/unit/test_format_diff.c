@@ -233,6 +233,34 @@ static void test_template_of_another_size(void **state)
 	check_file("long", &m, 3);
 }
 
+/** A process guest may be restored into a machine of another size. */
+static void test_ram_of_another_size(void **state)
+{
+	const struct snapshot_params params = {
+		.ram_pages = 2 * CHAIN_PAGES, .template_pages = 150, .guest_kind = 2};
+	struct snapshot_reader *base, *r;
+	struct snapshot_writer *w;
+	struct memory m;
+	int fd = make_file("larger");
+
+	(void)state;
+	first_memory(&m);
+	write_memory("base", &m, NULL);
+	base = open_ok("base");
+	assert_int_equal(snapshot_writer_new(fd, &params, &w), 0);
+	assert_int_equal(snapshot_writer_base(w, base, "base"), 0);
+	for (uint32_t page = 0; page < m.end; page++)
+		assert_int_equal(snapshot_writer_same(w, page, NULL), 1);
+	assert_int_equal(snapshot_writer_finish(w), 0);
+	snapshot_writer_free(w);
+	snapshot_reader_free(base);
+	close(fd);
+	r = open_ok("larger");
+	assert_int_equal(snapshot_reader_params(r)->ram_pages, 2 * CHAIN_PAGES);
+	check_memory(r, &m);
+	snapshot_reader_free(r);
+}
+
 static void test_pages_left_out_are_zero(void **state)
 {
 	struct snapshot_reader *base, *r;
@@ -629,6 +657,7 @@ int main(void)
 		cmocka_unit_test(test_chain),
 		cmocka_unit_test(test_same_memory_is_an_empty_diff),
 		cmocka_unit_test(test_template_of_another_size),
+		cmocka_unit_test(test_ram_of_another_size),
 		cmocka_unit_test(test_pages_left_out_are_zero),
 		cmocka_unit_test(test_writer_refuses),
 		cmocka_unit_test(test_depth),
