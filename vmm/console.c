@@ -127,7 +127,7 @@ static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wir
 {
 	struct guest_image image;
 	CLEANUP_FD int memfd = -1;
-	int ret = snapshot_file_image(file, vm->cpu_have, &image);
+	int ret = snapshot_file_image(file, vm->cpu_have, NULL, NULL, &image);
 
 	if (ret)
 		return ret;

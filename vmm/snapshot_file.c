@@ -178,7 +178,7 @@ static int fill_template(const struct snapshot_reader *r, int memfd)
 	return 0;
 }
 
-/** A memfd with the whole memory. Return: the descriptor, or -errno with a log line. */
+/** A memfd for the memory, all holes. Return: the descriptor, or -errno with a log line. */
 static int make_template(const struct snapshot_file *f)
 {
 	const struct snapshot_params *params = snapshot_reader_params(f->reader);
@@ -190,28 +190,42 @@ static int make_template(const struct snapshot_file *f)
 		log_error("restore: memory for %s: %s", f->path, strerror(-ret));
 		return ret;
 	}
-	ret = fill_template(f->reader, memfd);
-	return ret ? ret : steal_fd(&memfd);
+	return steal_fd(&memfd);
+}
+
+static int check_cpu(const struct snapshot_file *f, const uint64_t cpu_have[CPU_WORDS])
+{
+	char missing[128];
+
+	if (!cpu_features_missing(snapshot_reader_params(f->reader)->cpu_features, cpu_have,
+				  missing, sizeof(missing)))
+		return 0;
+	log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
+		  "such a host, or with --cpu-baseline",
+		  missing);
+	return -ENOTSUP;
 }
 
 int snapshot_file_image(const struct snapshot_file *f, const uint64_t cpu_have[CPU_WORDS],
-			struct guest_image *ret)
+			struct file_pager *pager, const void *ram, struct guest_image *ret)
 {
 	const struct snapshot_params *params = snapshot_reader_params(f->reader);
-	char missing[128];
-	int memfd;
+	CLEANUP_FD int memfd = -1;
+	int err = check_cpu(f, cpu_have);
+	bool lazy;
 
-	if (cpu_features_missing(params->cpu_features, cpu_have, missing, sizeof(missing))) {
-		log_error("restore: this host's CPU lacks %s, which the snapshot needs: capture on "
-			  "such a host, or with --cpu-baseline",
-			  missing);
-		return -ENOTSUP;
-	}
+	if (err)
+		return err;
 	memfd = make_template(f);
 	if (memfd < 0)
 		return memfd;
-	*ret = (struct guest_image){
-		.memfd = memfd, .uffd = -1, .template_pages = params->template_pages};
+	lazy = pager && !file_pager_start(pager, f->reader, memfd, ram);
+	err = lazy ? 0 : fill_template(f->reader, memfd);
+	if (err)
+		return err;
+	*ret = (struct guest_image){.uffd = lazy ? pager->uffd : -1,
+				    .template_pages = params->template_pages};
+	ret->memfd = steal_fd(&memfd);
 	ret->state = snapshot_reader_section(f->reader, SNAPSHOT_SECTION_STATE, &ret->state_bytes);
 	return 0;
 }

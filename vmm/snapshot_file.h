@@ -7,6 +7,7 @@
 #include "common/cpu_feature.h"
 #include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
+#include "vmm/file_pager.h"
 #include "vmm/guest.h"
 
 /** struct snapshot_file - one that is open, with what it is based on. Zero it. */
@@ -33,13 +34,15 @@ int snapshot_file_write(const char *path, const struct snapshot_file *base,
 			snapshot_file_write_fn *write, void *guest);
 
 /**
- * snapshot_file_image() - what a restore needs: a memfd with the snapshot's whole memory, every
- * chunk verified (the slow and simple way), and its state.
+ * snapshot_file_image() - what a restore needs: a memfd of the snapshot's memory, and its state.
  * @cpu_have: what this host can give a guest
+ * @pager: zeroed; is to fill the memfd as the guest touches it, where that is possible: stop it
+ * when the guest has ended. NULL: the memfd has it all, every chunk verified
+ * @ram: where the memory will be mapped, for the pager
  * @ret: its memfd is the caller's on success; the state lives as long as @f
  * Return: 0, or -errno with a log line: -ENOTSUP: the snapshot's guest has seen another CPU.
  */
 int snapshot_file_image(const struct snapshot_file *f, const uint64_t cpu_have[CPU_WORDS],
-			struct guest_image *ret);
+			struct file_pager *pager, const void *ram, struct guest_image *ret);
 
 #endif

@@ -22,8 +22,9 @@ enum { READY_TIMEOUT_S = 60 };
 static struct command {
 	const struct kernel_options *options;
 	struct agent_link agent;
-	bool parked;   /**< the runtime waits for work */
-	bool answered; /**< the last invocation has its result */
+	struct file_pager pager; /**< of a guest that was restored */
+	bool parked;		 /**< the runtime waits for work */
+	bool answered;		 /**< the last invocation has its result */
 	int status;
 } command;
 
@@ -110,9 +111,11 @@ static int exit_status(const struct machine *m)
 
 static int restore(struct machine *m, const struct kernel_options *o)
 {
+	/* What is captured again has to be there as a whole. */
+	struct file_pager *pager = o->capture ? NULL : &command.pager;
 	struct guest_image image;
 	CLEANUP_FD int memfd = -1;
-	int ret = snapshot_file_image(o->restore, m->cpu_have, &image);
+	int ret = snapshot_file_image(o->restore, m->cpu_have, pager, m->mem.ram, &image);
 
 	if (ret)
 		return ret;
@@ -344,6 +347,7 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 		ret = options->restore ? restore(&m, options) : boot(&m, options);
 	ret = ret ? 1 : serve(&m, options);
 	machine_free(&m);
+	file_pager_stop(&command.pager);
 	agent_link_free(&command.agent);
 	return ret;
 }
