@@ -19,7 +19,8 @@
  *     | <------------------------------ PREPARED   |  then the vmm parks the vCPUs and captures
  *     |                                            |
  *     |  RESUMED clock, entropy, names ----------> |  first thing after a restore
- *     | <-------------------------- RESUMED_DONE   |  nothing is invoked before it
+ *     | <-------------------------- RESUMED_DONE   |  nothing is invoked before it; again, if the
+ *     |                                            |  clock is behind because RESUMED took long
  *     |                                            |
  *     | <-------------------------------- EXITED   |  the runtime's main process has ended; it may
  *     |                                            |  be started again

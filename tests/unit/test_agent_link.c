@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "vmm/kernel/agent_link.h"
 #include "vmm/kernel/machine.h"
@@ -283,9 +284,39 @@ static void test_identity_not_taken(void **state)
 	assert_non_null(strstr(machine.end_text, "no network card"));
 }
 
+static void test_clock_behind(void **state)
+{
+	struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)}};
+	const struct agent_resumed *again = (const void *)conns[0].got;
+
+	(void)state;
+	say_ready(AGENT_READY_RUNNING);
+	link_.identity = somebody;
+	assert_int_equal(agent_link_resume(&link_), 0);
+	conns[0].got_bytes = 0;
+	done.wall_ns = clock_real_ns() - NSEC_PER_SEC;
+	say(&done, sizeof(done));
+	assert_false(link_.resumed);
+	assert_int_equal(conns[0].got_bytes, sizeof(*again));
+	assert_int_equal(again->flags, 0); /* only the clock */
+	assert_true(again->wall_ns > done.wall_ns);
+	done.wall_ns = clock_real_ns();
+	say(&done, sizeof(done));
+	assert_true(link_.resumed);
+	/* A guest whose clock cannot be set does not keep its vmm busy. */
+	assert_int_equal(agent_link_resume(&link_), 0);
+	done.wall_ns = 0;
+	for (int i = 0; i < 10 && !link_.resumed; i++) {
+		conns[0].got_bytes = 0;
+		say(&done, sizeof(done));
+	}
+	assert_true(link_.resumed);
+}
+
 static void test_state(void **state)
 {
-	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)}};
+	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)},
+						.wall_ns = clock_real_ns() + NSEC_PER_SEC};
 	struct state_writer w = {0};
 	struct state_reader r;
 
@@ -372,6 +403,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_another_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_identity_not_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clock_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_next_one_waits, setup, teardown),

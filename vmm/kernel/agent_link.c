@@ -18,6 +18,9 @@ enum { REPORT_MS = 2500 };
 /* In a snapshot. 0 is a connection: the first one, which the agent's is as a rule. */
 #define NO_CONNECTION UINT32_MAX
 
+/* How far behind a restored guest's clock may be, and how often it is set. */
+enum { CLOCK_BEHIND_MS_MAX = 5, CLOCK_SETS_MAX = 4 };
+
 static void send_message(struct agent_link *a, const void *message, size_t n)
 {
 	int ret = a->conn ? vsock_send(a->conn, message, n) : -ENOTCONN;
@@ -79,7 +82,7 @@ static void put_identity(const struct agent_identity *who, struct agent_resumed 
 	}
 }
 
-static int send_resumed(struct agent_link *a)
+static int send_resumed(struct agent_link *a, const struct agent_identity *who)
 {
 	struct agent_resumed resumed = {.h = {AGENT_RESUMED, sizeof(resumed)},
 					.wall_ns = clock_real_ns()};
@@ -89,9 +92,15 @@ static int send_resumed(struct agent_link *a)
 		log_error("agent: no random numbers for it: %s", strerror(errno));
 		return -EIO;
 	}
-	put_identity(&a->identity, &resumed);
+	put_identity(who, &resumed);
 	send_message(a, &resumed, sizeof(resumed));
 	return 0;
+}
+
+static int resume(struct agent_link *a)
+{
+	a->clock_sets = 1;
+	return send_resumed(a, &a->identity);
 }
 
 bool agent_identity_empty(const struct agent_identity *who)
@@ -118,7 +127,7 @@ static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 		a->announced = true;
 		/* Before the program starts: the agent does one thing after the other. */
 		if (!agent_identity_empty(&a->identity))
-			send_resumed(a);
+			resume(a);
 		if (a->argv)
 			send_start(a);
 	}
@@ -155,8 +164,26 @@ static void on_exited(struct agent_link *a, const struct agent_exited *e)
 	}
 }
 
+/**
+ * A time that was on its way for long is old when it is set: a guest that has just been restored
+ * brings in much of its memory before it gets so far. The way is short the next time.
+ */
+static bool set_clock_again(struct agent_link *a, const struct agent_resumed_done *done)
+{
+	static const struct agent_identity same;
+	uint64_t now_ns = clock_real_ns();
+
+	if (done->error || a->clock_sets >= CLOCK_SETS_MAX || done->wall_ns > now_ns ||
+	    now_ns - done->wall_ns <= CLOCK_BEHIND_MS_MAX * NSEC_PER_MSEC)
+		return false;
+	a->clock_sets++;
+	return !send_resumed(a, &same);
+}
+
 static void on_resumed(struct agent_link *a, const struct agent_resumed_done *done)
 {
+	if (set_clock_again(a, done))
+		return;
 	if (done->error && !agent_identity_empty(&a->identity))
 		machine_finish(a->machine, MACHINE_BROKEN,
 			       "the guest could not take the name or the addresses that it was "
@@ -353,7 +380,7 @@ int agent_link_prepare(struct agent_link *a)
 int agent_link_resume(struct agent_link *a)
 {
 	a->resumed = false;
-	return a->ready ? send_resumed(a) : -ENOTCONN;
+	return a->ready ? resume(a) : -ENOTCONN;
 }
 
 /* ---- life ---- */

@@ -54,7 +54,8 @@ struct agent_link {
 	void (*log)(void *arg, int stream, const void *data, size_t n);
 	void *log_arg;
 	bool ready, prepared, resumed;
-	bool announced; /**< that it is ready, which a guest may say often */
+	unsigned clock_sets; /**< since the restore */
+	bool announced;	     /**< that it is ready, which a guest may say often */
 	struct runtime_api *api;
 	struct runtime_wire wire;
 	uint32_t in_bytes;
