@@ -129,7 +129,7 @@ guest-images: ## kernel, initramfs and root file systems of kernel guests, into 
 
 # Made once: with newer packages, after `rm build/kernel/*.erofs`.
 build/kernel/%.erofs: guest/rootfs/%.list
-	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(wildcard guest/*.py),--add $(f):/var/runtime/$(notdir $(f))) $@
+	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(wildcard guest/*.py guest/*.js),--add $(f):/var/runtime/$(notdir $(f))) $@
 
 build/kernel/hello-python.erofs: $(wildcard examples/hello-python/*)
 	$(Q)scripts/build-rootfs --dir examples/hello-python $@
@@ -199,7 +199,7 @@ install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm agent unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/agent $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
-	install -m 644 $(wildcard guest/*.py) $(DESTDIR)$(PREFIX)/share/quickthaw
+	install -m 644 $(wildcard guest/*.py guest/*.js) $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
 	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service

@@ -102,7 +102,7 @@ static void put_program(const struct function_settings *s, struct runtime_comman
 		const char *family;
 		const char *argv[3];
 	} programs[] = {
-		{"nodejs", {"/usr/bin/node", "/var/runtime/bootstrap.mjs", NULL}},
+		{"nodejs", {"/usr/bin/node", "/var/runtime/bootstrap.js", NULL}},
 		{"provided", {"/var/task/bootstrap", NULL}},
 		{"", {"/usr/bin/python3", "/var/runtime/bootstrap.py", NULL}},
 	};
