@@ -28,7 +28,8 @@ UNIT_TESTS += test_frame
 test_frame_LIBS := vmm common
 UNIT_TESTS += test_mm_model
 test_mm_model_LIBS := vmm common
-# The snapshot format. `test_format --golden FILE` writes the golden snapshot of this version.
+# The snapshot format. `test_format --golden FILE` writes the golden snapshot of this version, --golden-diff FILE
+# a diff on it.
 UNIT_TESTS += test_format test_format_damage test_format_diff
 test_format_LIBS := snapshot common
 test_format_LDLIBS := $(snapshot_lib_LDLIBS)
