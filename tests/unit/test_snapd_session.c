@@ -507,6 +507,51 @@ static void test_parts_that_do_not_fit(void **state)
 	close(vmm);
 }
 
+/* ---- kinds of guests ------------------------------------------------------------------------- */
+
+/** A shell that was asked for as one of this kind says HELLO as one for process guests. */
+static struct instance *asked_for(enum guest_kind kind, int *ret_vmm)
+{
+	struct instance *inst = spawn(ret_vmm);
+
+	inst->kind = kind;
+	say_hello(*ret_vmm);
+	return inst;
+}
+
+static void test_a_shell_of_the_other_kind_is_none(void **state)
+{
+	struct instance *inst;
+	int vmm;
+
+	(void)state;
+	inst = asked_for(GUEST_KIND_KERNEL, &vmm);
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+	inst = asked_for(GUEST_KIND_PROCESS, &vmm);
+	wait_for(inst, INSTANCE_SHELL);
+	session_end(inst);
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
+static void test_without_images_no_kernel_is_booted(void **state)
+{
+	static const char *const none[] = {NULL};
+	struct instance *inst;
+	int vmm;
+
+	(void)state;
+	inst = asked_for(GUEST_KIND_PROCESS, &vmm);
+	wait_for(inst, INSTANCE_SHELL);
+	function->latest.settings.guest_kind = GUEST_KIND_KERNEL;
+	session_adopt(inst, &function->latest, NULL, &events);
+	assert_int_equal(session_boot(inst, none, none, 1, 1, NSEC_PER_SEC), -ENOTSUP);
+	function->latest.settings.guest_kind = GUEST_KIND_PROCESS;
+	wait_for(inst, INSTANCE_FREE);
+	close(vmm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,6 +566,8 @@ int main(void)
 		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_held_and_lost),
 		cmocka_unit_test(test_parts_that_do_not_fit),
+		cmocka_unit_test(test_a_shell_of_the_other_kind_is_none),
+		cmocka_unit_test(test_without_images_no_kernel_is_booted),
 	};
 
 	return cmocka_run_group_tests_name("session", tests, setup, teardown);
