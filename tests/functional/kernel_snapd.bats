@@ -129,13 +129,16 @@ no_vmm_of() {
 	assert_equal "$(value 'v["writable"]')" false
 	assert_equal "$(value 'v["kernel"] == open("/proc/sys/kernel/osrelease").read().strip()')" false
 	assert_equal "$(value '200000 < v["memory_kib"] < 262144')" true
-	assert_equal "$(value "abs(v['time'] - $invoked_at) < 20")" true
+	# Its clock is the host's, however long ago it was captured.
+	assert_equal "$(value "-1 < v['time'] - $invoked_at < 10")" true
 
 	wait_until 30 grep -q "record: hello:1: working set" "$SNAPD_LOG" || fail "no working set was recorded"
 	invoke hello '{"say": "two"}' --header "X-Quickthaw-Start: resident" --header "X-Quickthaw-Keep: 1"
 	assert_fine
 	assert_equal "$(header X-Quickthaw-Start)" resident-restore
-	assert_equal "$(header X-Quickthaw-Bytes-Read)" 0
+	assert_equal "$(value "-1 < v['time'] - $invoked_at < 10")" true
+	# What a kernel does besides is not the same each time: a page may be new.
+	[ "$(header X-Quickthaw-Faults)" -lt 100 ] || fail "the working set was not brought in"
 	local pid
 	pid=$(header X-Quickthaw-Pid)
 	invoke hello '{"say": "three"}' --header "X-Quickthaw-Start: warm"
@@ -267,6 +270,21 @@ no_vmm_of() {
 	assert_equal "$(value 'v["echo"]')" '{"b": 2}'
 	run snapctl logs own
 	assert_output_has "node starts"
+}
+
+@test "kernel guest: a Node.js function" {
+	require_images nodejs
+	start_kernels
+	deploy_kernel node "$SAMPLES/node-module" --runtime nodejs18.x
+	invoke node '{"say": "hello"}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+	assert_equal "$(value 'v["echo"]')" '{"say": "hello"}'
+	assert_equal "$(value 'v["request"]')" "$(header X-Amzn-RequestId)"
+	invoke node '{"end": "raise"}'
+	assert_function_error TypeError "as it was asked to"
+	run snapctl logs node
+	assert_output_has "node handler hello"
 }
 
 @test "kernel guest: an idle one serves on under the next snapd" {
