@@ -212,7 +212,7 @@ assert d["file_bytes"] * 5 < whole["file_bytes"], "a diff of %d bytes" % d["file
 	assert_calls c.qt one two three
 }
 
-@test "snapd serves a version whose snapshot is a diff: cold, resident, recorded, after a restart" {
+@test "snapd serves a version whose snapshot is a diff: cold, resident, recorded, handed over, after a restart" {
 	require_root
 	require_programs snapd snapctl
 	load invoke
@@ -220,6 +220,7 @@ assert d["file_bytes"] * 5 < whole["file_bytes"], "a diff of %d bytes" % d["file
 	deploy calls "$task" --memory 256
 	publish calls
 	stop_snapd
+	# shellcheck disable=SC2153 # common.bash sets it
 	local version=$SNAPD_DIR/state/functions/calls/versions/1
 	cd "$version"
 	mv snapshot.qt base.qt
@@ -238,6 +239,15 @@ assert d["file_bytes"] * 5 < whole["file_bytes"], "a diff of %d bytes" % d["file
 	assert_output_has "based on      base.qt" "identity"
 	run snapshot verify snapshot.qt
 	assert_success
+	# The next snapd gets the template, which was filled from files that are chains.
+	setpriv --pdeathsig TERM "$BIN/snapd" --take-over --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" \
+		--vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" </dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
+	export SNAPD_PID=$!
+	wait_until 20 grep -q "take-over: another snapd serves" "$SNAPD_LOG" || fail "nobody takes over"
+	grep -q "and 1 templates were taken over" "$SNAPD_LOG" || fail "the template is lost"
+	invoke calls '{"n": "next"}' --header "X-Quickthaw-Start: resident"
+	assert_fine
+	assert_equal "$(value 'v["calls"]')" '["made", "next"]'
 	stop_snapd
 	start_snapd
 	invoke calls '{"n": "again"}' --header "X-Quickthaw-Start: cold"
