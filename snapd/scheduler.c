@@ -62,8 +62,10 @@ enum {
 	STARTS_MIN = 8,
 	RESERVED_AGE_MS = 100,
 	WARM_TO_FRESH = 8,
-	UNKNOWN_MIB =
-		64, /* what a program takes that has never run here, unless it may take less */
+	/* What a program, or a kernel with one, takes that has never run here, unless it may take
+	 * less. */
+	UNKNOWN_MIB = 64,
+	UNKNOWN_KERNEL_MIB = 128,
 };
 
 const char *const start_kind_names[] = {
@@ -327,7 +329,9 @@ static bool version_is_open(struct invocation *inv, bool boot)
 
 uint64_t scheduler_instance_bytes(const struct version *v)
 {
-	uint64_t unknown = MIN(MIB(v->settings.memory_mib), MIB(UNKNOWN_MIB));
+	bool kernel = v->settings.guest_kind == GUEST_KIND_KERNEL;
+	uint64_t most = kernel ? MIB(UNKNOWN_KERNEL_MIB) : MIB(UNKNOWN_MIB);
+	uint64_t unknown = MIN(MIB(v->settings.memory_mib), most);
 	uint64_t bytes = v->load.private_bytes;
 
 	if (!bytes && v->snapshot.working_set_pages)
