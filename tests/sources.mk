@@ -8,7 +8,7 @@ test_sandbox_LIBS := common
 test_sandbox_LDLIBS := $(sandbox_LDLIBS)
 test_sandbox_policy_LIBS := common
 test_sandbox_policy_LDLIBS := $(sandbox_LDLIBS)
-jail_probe_SRCS := tests/unit/jail_probe.c common/log.c common/io.c common/sandbox_rules.c \
+jail_probe_SRCS := tests/unit/jail_probe.c common/log.c common/io.c common/sandbox_rules.c common/sandbox_rules_kernel.c \
 	common/sandbox_seccomp.c common/sandbox_filter.c common/sandbox_confine.c common/sandbox_root.c
 $(BUILD)/tests/jail_probe: $(jail_probe_SRCS) common/sandbox.h common/sandbox_internal.h \
 		$(BUILD)/common/syscall_names.inc

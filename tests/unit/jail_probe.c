@@ -23,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -493,6 +495,38 @@ static long deny_x32(void)
 	return syscall(0x40000000 | 39);
 }
 
+/* ---- what a vmm with a kernel guest may not, and one with a process guest may ---- */
+
+static long deny_openat_read(void)
+{
+	return openat(AT_FDCWD, "/", O_RDONLY | O_CLOEXEC);
+}
+
+static long deny_eventfd(void)
+{
+	return eventfd(0, EFD_CLOEXEC);
+}
+
+static long deny_epoll_create(void)
+{
+	return epoll_create1(EPOLL_CLOEXEC);
+}
+
+static long deny_ioctl_create_vcpu(void)
+{
+	return ioctl(-1, KVM_CREATE_VCPU, 0);
+}
+
+static long deny_ioctl_irqfd(void)
+{
+	return ioctl(-1, KVM_IRQFD, NULL);
+}
+
+static long deny_ioctl_ioeventfd(void)
+{
+	return ioctl(-1, KVM_IOEVENTFD, NULL);
+}
+
 static const struct {
 	const char *name;
 	long (*fn)(void);
@@ -524,19 +558,35 @@ static const struct {
 	{"seccomp", deny_seccomp},
 	{"unknown", deny_unknown},
 	{"x32", deny_x32},
+	{"openat-read", deny_openat_read},
+	{"eventfd2", deny_eventfd},
+	{"epoll_create1", deny_epoll_create},
+	{"ioctl-create-vcpu", deny_ioctl_create_vcpu},
+	{"ioctl-irqfd", deny_ioctl_irqfd},
+	{"ioctl-ioeventfd", deny_ioctl_ioeventfd},
 };
 
-static int check_deny(const char *arg)
+static int deny(enum sandbox_stage stage, const char *arg)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(denials); i++) {
 		if (strcmp(denials[i].name, arg))
 			continue;
-		if (sandbox_seccomp_enter(SANDBOX_STAGE_GUEST))
+		if (sandbox_seccomp_enter(stage))
 			return 2;
 		denials[i].fn();
 		return breach("%s came back", arg);
 	}
 	return 2;
+}
+
+static int check_deny(const char *arg)
+{
+	return deny(SANDBOX_STAGE_GUEST, arg);
+}
+
+static int check_deny_kernel(const char *arg)
+{
+	return deny(SANDBOX_STAGE_KERNEL, arg);
 }
 
 /** @arg: a directory. What it may do afterwards works, then one call that is not on the list. */
@@ -591,6 +641,7 @@ static const struct {
 	{"touch", check_touch},
 	{"allow", check_allow},
 	{"deny", check_deny},
+	{"deny-kernel", check_deny_kernel},
 };
 
 int main(int argc, char **argv)
