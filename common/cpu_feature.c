@@ -2,10 +2,10 @@
 /* cpu_feature.c - the features of a CPU that a snapshot may need, and their names */
 #include "common/cpu_feature.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/host_cpuid.h"
 #include "common/util.h"
 
 #define F(w, b, n)                                                                                 \
@@ -164,11 +164,8 @@ int cpu_features_missing(const uint64_t need[CPU_WORDS], const uint64_t have[CPU
 
 int cpu_host_has_virtualization(void)
 {
-	uint32_t a, b, c, d;
-
-	if (__get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 5))
-		return 1;						 /* VMX */
-	return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1u << 2); /* SVM */
+	return host_cpuid(1, 0).ecx & 1u << 5 ||	/* VMX */
+	       host_cpuid(0x80000001, 0).ecx & 1u << 2; /* SVM */
 }
 
 bool cpu_host_runs_kernels(void)

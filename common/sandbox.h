@@ -85,6 +85,7 @@ enum {
 	SANDBOX_FD_KVM = 4,	    /**< /dev/kvm */
 	SANDBOX_FD_USERFAULTFD = 5, /**< /dev/userfaultfd, or closed where the host has none */
 	SANDBOX_FD_SECCOMP = 6,	    /**< memfd of sandbox_seccomp_export(), or closed */
+	SANDBOX_FD_CPUID = 7,	    /**< memfd of host_cpuid_export(), or closed */
 	SANDBOX_FDS_MAX = 16,
 };
 

@@ -69,7 +69,7 @@ static const struct sandbox_rule guest_rules[] = {
 	IOCTL(KVM_GET_CLOCK, "guest clock"),
 	IOCTL(KVM_SET_CLOCK, "guest clock after a restore"),
 	IOCTL(KVM_TRANSLATE, "explain a fault in the fatal report"),
-	IOCTL(KVM_SET_USER_MEMORY_REGION, "put the template under guest RAM"),
+	IOCTL(KVM_SET_USER_MEMORY_REGION, "more of guest RAM comes into use"),
 	IOCTL(KVM_GET_DIRTY_LOG, "which pages an invocation wrote"),
 	IOCTL(KVM_PRE_FAULT_MEMORY, "map the working set ahead of the guest"),
 

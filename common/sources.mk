@@ -1,6 +1,6 @@
 # common: what every program is built from
 # Users of the sandbox_* files link libseccomp and libcap-ng: $(sandbox_LDLIBS).
-common_SRCS := common/log.c common/io.c common/cpu_feature.c common/version.c \
+common_SRCS := common/log.c common/io.c common/cpu_feature.c common/host_cpuid.c common/version.c \
 	common/sandbox_spawn.c common/sandbox_child.c common/sandbox_root.c common/sandbox_cgroup.c \
 	common/sandbox_rules.c common/sandbox_rules_kernel.c common/sandbox_seccomp.c common/sandbox_filter.c common/sandbox_confine.c
 sandbox_LDLIBS := -lseccomp -lcap-ng

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/host_cpuid.h"
 #include "common/log.h"
 
 int host_open_kvm(void)
@@ -31,6 +32,15 @@ int host_open_kvm(void)
 	if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
 		die("/dev/kvm: not KVM's stable API: every function runs in a KVM virtual machine: "
 		    "use a kernel of this decade");
+	return fd;
+}
+
+int host_read_cpuid(int kvm_fd)
+{
+	int fd, err = host_cpuid_export(kvm_fd, &fd);
+
+	if (err)
+		die("/dev/kvm: what it can offer of the CPU is not to be had: %s", strerror(-err));
 	return fd;
 }
 

@@ -52,7 +52,7 @@
 
 /** struct resources - what lives as long as the daemon. */
 struct resources {
-	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, kernel_seccomp_fd, root_fd, runtime_fd;
+	int kvm_fd, uffd_fd, vmm_fd, seccomp_fd, kernel_seccomp_fd, cpuid_fd, root_fd, runtime_fd;
 };
 
 /** LEAVE_S: how long an answer is waited for when snapd ends and its instances do not. */
@@ -370,6 +370,7 @@ static void start(const struct options *o, struct resources *res)
 	int ret;
 
 	res->kvm_fd = host_open_kvm();
+	res->cpuid_fd = host_read_cpuid(res->kvm_fd);
 	res->uffd_fd = host_open_userfaultfd();
 	ret = event_loop_init();
 	if (ret)
@@ -391,6 +392,7 @@ static void start(const struct options *o, struct resources *res)
 	pool.seccomp_fd = res->seccomp_fd;
 	pool.kernel_seccomp_fd = res->kernel_seccomp_fd;
 	pool.kernel_guests = kernel_guests_run_here();
+	pool.cpuid_fd = res->cpuid_fd;
 	ret = session_init(&hooks, res->root_fd, res->runtime_fd);
 	if (!ret)
 		ret = worker_init();
@@ -443,7 +445,7 @@ int main(int argc, char **argv)
 {
 	static struct options options;
 	static const struct loop_hooks hooks = {.turn = turn, .wait_ns = wait_ns};
-	struct resources res = {-1, -1, -1, -1, -1, -1, -1};
+	struct resources res = {-1, -1, -1, -1, -1, -1, -1, -1};
 	int ret;
 
 	log_init("snapd", NULL);

@@ -34,7 +34,7 @@ enum {
 	SPAWNS_AT_ONCE = 2,
 	BACKOFF_MAX_MS = 10000,
 	QUIET_MS = 3,
-	FDS = 4,
+	FDS = 5,
 };
 
 TAILQ_HEAD(shell_list, instance);
@@ -257,6 +257,7 @@ static int start_spawn(struct instance *inst)
 	f[2] = pool.params.uffd_fd;
 	f[3] = inst->kind == GUEST_KIND_KERNEL ? pool.params.kernel_seccomp_fd
 					       : pool.params.seccomp_fd;
+	f[4] = pool.params.cpuid_fd;
 	*job = (struct sandbox_job){
 		.spec = {.id = inst->id,
 			 .exe_fd = pool.params.vmm_fd,

@@ -18,6 +18,7 @@ struct shell_pool_params {
 	int kvm_fd;
 	int uffd_fd;			   /**< /dev/userfaultfd */
 	int seccomp_fd, kernel_seccomp_fd; /**< filters of both kinds */
+	int cpuid_fd;			   /**< of host_cpuid_export() */
 	bool kernel_guests;		   /**< this node runs them */
 	bool outlives;			   /**< instances go on when snapd ends (handover.h) */
 	const char *cpu_baseline;	   /**< as in vmm shell --cpu-baseline */

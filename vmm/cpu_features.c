@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/host_cpuid.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "vmm/vm.h"
@@ -81,10 +82,10 @@ char *const *cpu_baseline_env(const struct vm *vm)
 
 uint64_t cpu_host_xcr0(void)
 {
-	uint32_t a, b, c, d;
+	uint32_t a, d;
 
 	/* XGETBV is there once the kernel has set OSXSAVE. */
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+	if (!(host_cpuid(1, 0).ecx & bit_OSXSAVE))
 		return 0;
 	__asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
 	return (uint64_t)d << 32 | a;
@@ -92,11 +93,9 @@ uint64_t cpu_host_xcr0(void)
 
 uint32_t cpu_xsave_offset(unsigned n)
 {
-	uint32_t a, b, c, d;
+	struct host_cpuid_regs r = host_cpuid(0xd, n);
 
-	if (!__get_cpuid_count(0xd, n, &a, &b, &c, &d) || !a)
-		return 0;
-	return b;
+	return r.eax ? r.ebx : 0;
 }
 
 /* The register of a CPUID entry that is word @w, or NULL. */
@@ -280,11 +279,18 @@ bool cpu_baseline_holds(const uint32_t seen[GUEST_CPU_XCR0], uint64_t xcr0)
 
 void cpu_features_of_host(uint64_t xcr0, uint64_t ret[CPU_WORDS])
 {
-	uint32_t seen[GUEST_CPU_XCR0], a, b;
+	struct host_cpuid_regs basic = host_cpuid(1, 0), more = host_cpuid(7, 0);
+	struct host_cpuid_regs extended = host_cpuid(0x80000001, 0);
+	const uint32_t seen[GUEST_CPU_XCR0] = {
+		[GUEST_CPU_1_ECX] = basic.ecx,
+		[GUEST_CPU_1_EDX] = basic.edx,
+		[GUEST_CPU_7_EBX] = more.ebx,
+		[GUEST_CPU_7_ECX] = more.ecx,
+		[GUEST_CPU_7_EDX] = more.edx,
+		[GUEST_CPU_80000001_ECX] = extended.ecx,
+		[GUEST_CPU_80000001_EDX] = extended.edx,
+	};
 
-	__cpuid(1, a, b, seen[GUEST_CPU_1_ECX], seen[GUEST_CPU_1_EDX]);
-	__cpuid_count(7, 0, a, seen[GUEST_CPU_7_EBX], seen[GUEST_CPU_7_ECX], seen[GUEST_CPU_7_EDX]);
-	__cpuid(0x80000001, a, b, seen[GUEST_CPU_80000001_ECX], seen[GUEST_CPU_80000001_EDX]);
 	cpu_features_of_ring3(seen, xcr0, ret);
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/host_cpuid.h"
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "common/util.h"
@@ -228,6 +229,9 @@ static int command_shell(const struct options *o)
 	/* Executed by descriptor: kernels before 6.14 show that descriptor's number in ps. */
 	prctl(PR_SET_NAME, "vmm");
 	set_cpu_baseline(o);
+	if (host_cpuid_import(SANDBOX_FD_CPUID))
+		log_debug("no CPUID table at descriptor %d: it is asked for", SANDBOX_FD_CPUID);
+	close(SANDBOX_FD_CPUID);
 	if (make_machine(o, &vm))
 		return 2;
 	uffd = make_uffd();

@@ -2,7 +2,7 @@
 vmm_SRCS += vmm/device.c vmm/capture.c vmm/guest.c vmm/control.c vmm/control_process.c vmm/lifeline.c vmm/working_set.c vmm/pagemap.c vmm/snapshot_file.c vmm/file_pager.c vmm/populate.c vmm/console.c vmm/console_call.c
 vmm_SRCS += vmm/process/runtime_api.c vmm/process/runtime_http.c vmm/process/runtime_sock.c
 vmm_SRCS += vmm/process/file.c
-vmm_SRCS += vmm/vm.c vmm/vcpu.c vmm/guest_mem.c vmm/system_slot.c vmm/cpu_features.c
+vmm_SRCS += vmm/vm.c vmm/vcpu.c vmm/guest_mem.c vmm/ram_slots.c vmm/system_slot.c vmm/cpu_features.c
 vmm_SRCS += vmm/process/clock.c vmm/process/vdso.c vmm/process/vdso_image.c
 vmm_SRCS += vmm/process/devices.c vmm/process/proc.c vmm/process/exception.c vmm/process/sched.c vmm/process/sched_run.c vmm/process/futex.c
 vmm_SRCS += vmm/process/signal.c vmm/process/signal_frame.c vmm/process/timer.c

@@ -29,7 +29,7 @@
 #include "vmm/guest_mem.h"
 
 /** Pages that the probe touches, and as many for the vmm, to compare the cost. */
-enum { SYSTEM_PROBE_PAGES = 8 };
+enum { SYSTEM_PROBE_PAGES = 4 };
 
 enum system_page {
 	SYSTEM_PAGE_GDT,

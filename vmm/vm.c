@@ -21,11 +21,13 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/host_cpuid.h"
 #include "common/log.h"
 #include "vmm/cpu_features.h"
+#include "vmm/ram_slots.h"
 #include "vmm/system_slot.h"
 
-enum { CPUID_ENTRIES_MAX = 256, STEPS_MAX = 12 };
+enum { STEPS_MAX = 12 };
 /** Mapping a page costs more than so many copies: dear. Measured were 1 to 2, and more than 10. */
 enum { DEAR_COPIES = 5 };
 
@@ -111,25 +113,18 @@ static int check_capabilities(int kvm_fd)
 	return 0;
 }
 
-static int set_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes, const void *at)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.guest_phys_addr = gpa,
-		.memory_size = bytes,
-		.userspace_addr = (uint64_t)(uintptr_t)at,
-	};
-
-	return ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region)
-		       ? log_and_errno("setting a memory slot")
-		       : 0;
-}
-
 static int make_slots(struct vm *vm)
 {
-	int err = set_slot(vm, 0, GUEST_SYSTEM_GPA, GUEST_SYSTEM_BYTES, vm->mem.system);
+	struct kvm_userspace_memory_region system = {
+		.guest_phys_addr = GUEST_SYSTEM_GPA,
+		.memory_size = GUEST_SYSTEM_BYTES,
+		.userspace_addr = (uint64_t)(uintptr_t)vm->mem.system,
+	};
 
-	return err ? err : set_slot(vm, 1, GUEST_RAM_GPA, vm->mem.ram_bytes, vm->mem.ram);
+	if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &system))
+		return log_and_errno("setting a memory slot");
+	vm->slots = 1;
+	return ram_slots_new(vm);
 }
 
 static int make_vcpu(struct vm *vm)
@@ -154,12 +149,12 @@ static int make_vcpu(struct vm *vm)
 static int set_cpuid(struct vm *vm)
 {
 	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+		calloc(1, sizeof(*cpuid) + HOST_CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
 
 	if (!cpuid)
 		return -ENOMEM;
-	cpuid->nent = CPUID_ENTRIES_MAX;
-	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid))
+	errno = -host_cpuid_supported(vm->kvm_fd, cpuid);
+	if (errno)
 		return log_and_errno("KVM_GET_SUPPORTED_CPUID");
 	cpu_features_mask(cpuid, vm->vcpu.xcr0, GUEST_KIND_PROCESS);
 	if (ioctl(vm->vcpu.fd, KVM_SET_CPUID2, cpuid))

@@ -55,6 +55,8 @@ struct vcpu {
 struct vm {
 	int kvm_fd;
 	int vm_fd;
+	uint32_t slots;	   /**< memory slots made so far: the system slot, and those of RAM */
+	uint32_t slot_end; /**< RAM pages below this have a slot (ram_slots.h) */
 	enum proto_host_kind host_kind;
 	bool baseline_holds; /**< ring 3 sees nothing in CPUID that the baseline lacks */
 	struct guest_mem mem;

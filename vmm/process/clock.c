@@ -20,13 +20,13 @@
  */
 #include "vmm/process/clock.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <x86intrin.h>
 
 #include "common/clock.h"
+#include "common/host_cpuid.h"
 #include "common/log.h"
 #include "guest/vdso/vvar.h"
 #include "vmm/process/proc.h"
@@ -91,10 +91,9 @@ static struct reading read_host(struct vm *vm)
  */
 static bool tsc_is_good(const struct vm *vm)
 {
-	uint32_t a, b, c, d;
 	uint64_t best = UINT64_MAX;
 
-	if (!vm->tsc_khz || !__get_cpuid(0x80000007, &a, &b, &c, &d) || !(d & 1u << 8))
+	if (!vm->tsc_khz || !(host_cpuid(0x80000007, 0).edx & 1u << 8))
 		return false;
 	for (int i = 0; i < 8; i++) {
 		uint64_t start = __rdtsc();

@@ -18,6 +18,7 @@
 
 #include "common/log.h"
 #include "vmm/process/mm_internal.h"
+#include "vmm/ram_slots.h"
 
 int frames_new(struct frames *f, uint64_t ram_pages, uint64_t template_pages)
 {
@@ -108,6 +109,8 @@ int frame_alloc(struct proc *p, uint32_t *ret_page)
 			return -ENOMEM;
 		memset(guest_page_ptr(&p->vm->mem, page), 0, PAGE_BYTES);
 	}
+	if (ram_slots_need(p->vm, page) && ram_slots_cover(p->vm, page))
+		return -ENOMEM;
 	busy_set(f, page);
 	f->refs[page] = 1;
 	f->used++;

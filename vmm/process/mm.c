@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "vmm/process/mm_internal.h"
+#include "vmm/ram_slots.h"
 
 static int mm_make(struct proc *p)
 {
@@ -244,6 +245,8 @@ static int load_fields(struct proc *p, struct state_reader *r)
 	ret = exec_load_state(&mm->exec, r);
 	if (!ret)
 		ret = frames_load(&mm->frames, r);
+	if (!ret && ram_slots_need(p->vm, (uint32_t)mm_template_pages(p)))
+		ret = ram_slots_cover(p->vm, (uint32_t)mm_template_pages(p));
 	if (!ret)
 		ret = vmas_load(p, &mm->vmas, r);
 	if (ret)
