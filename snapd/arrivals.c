@@ -2,10 +2,12 @@
 /* arrivals.c - when invocations of a version have come, and whether one will come soon */
 #include "snapd/arrivals.h"
 
+#include <stdbool.h>
+
 #include "common/clock.h"
 #include "common/util.h"
 
-enum { GAPS_MAX = 256, GAPS_MIN = 4, HALF_LIFE_S = 60 };
+enum { GAPS_MAX = 256, GAPS_MIN = 4, HALF_LIFE_S = 60, LATE = 8 };
 
 static const uint64_t half_life_ns = HALF_LIFE_S * NSEC_PER_SEC;
 /** One arrival adds so much that a steady stream of r a second settles at r. */
@@ -32,14 +34,30 @@ double arrivals_rate(const struct arrivals *a, uint64_t now_ns)
 	return rate * (1 - (double)(idle_ns % half_life_ns) / (double)half_life_ns / 2);
 }
 
-/** Old habits go: from time to time, each counts half. */
+/** Old habits go: from time to time, each counts half, and what is far out comes nearer. */
 static void forget(struct arrivals *a)
 {
 	a->gap_count = 0;
 	for (int i = 0; i < ARRIVALS_BINS; i++) {
+		uint32_t quarter = (a->longest_ms[i] - a->shortest_ms[i]) / 4;
+
 		a->gaps[i] /= 2;
 		a->gap_count += a->gaps[i];
+		a->shortest_ms[i] += quarter;
+		a->longest_ms[i] -= quarter;
 	}
+}
+
+static void add_gap(struct arrivals *a, uint64_t gap_ns)
+{
+	uint32_t ms = (uint32_t)MIN(gap_ns / NSEC_PER_MSEC, (uint64_t)UINT32_MAX);
+	unsigned bin = bin_of(gap_ns);
+	bool first = !a->gaps[bin];
+
+	a->shortest_ms[bin] = first ? ms : MIN(a->shortest_ms[bin], ms);
+	a->longest_ms[bin] = first ? ms : MAX(a->longest_ms[bin], ms);
+	a->gaps[bin]++;
+	a->gap_count++;
 }
 
 void arrivals_add(struct arrivals *a, uint64_t now_ns)
@@ -48,23 +66,23 @@ void arrivals_add(struct arrivals *a, uint64_t now_ns)
 	if (a->last_ns) {
 		if (a->gap_count == GAPS_MAX)
 			forget(a);
-		a->gaps[bin_of(now_ns - a->last_ns)]++;
-		a->gap_count++;
+		add_gap(a, now_ns - a->last_ns);
 	}
 	a->last_ns = now_ns;
 }
 
-/** Gaps longer than @gap_ns, a bin that it cuts in proportion. */
+/** Gaps longer than @gap_ns, a bin that it cuts in proportion to where its gaps were. */
 static double longer_than(const struct arrivals *a, uint64_t gap_ns)
 {
-	double ms = (double)gap_ns / 1e6, low, n = 0;
+	double ms = (double)gap_ns / 1e6, n = 0;
 
 	for (int i = 0; i < ARRIVALS_BINS; i++) {
-		low = i ? (double)(1ull << i) : 0;
-		if (ms <= low || (i == ARRIVALS_BINS - 1 && ms > low))
-			n += ms <= low ? a->gaps[i] : 0;
-		else if (ms < (double)(2ull << i))
-			n += a->gaps[i] * ((double)(2ull << i) - ms) / ((double)(2ull << i) - low);
+		double shortest = a->shortest_ms[i], longest = a->longest_ms[i] + 1.0;
+
+		if (ms <= shortest)
+			n += a->gaps[i];
+		else if (ms < longest)
+			n += a->gaps[i] * (longest - ms) / (longest - shortest);
 	}
 	return n;
 }
@@ -81,7 +99,8 @@ unsigned arrivals_percent(const struct arrivals *a, uint64_t now_ns, uint64_t ho
 		return (unsigned)MIN(percent, 100.0);
 	}
 	longer = longer_than(a, idle_ns);
-	if (longer < 0.5) /* it has never been quiet for so long: nobody comes any more */
-		return 0;
+	/* It has never been quiet for so long: it is late, or nobody comes any more. */
+	if (longer < 0.5)
+		return longer_than(a, idle_ns - idle_ns / LATE) < 0.5 ? 0 : 100;
 	return (unsigned)(100 * (longer - longer_than(a, idle_ns + horizon_ns)) / longer);
 }

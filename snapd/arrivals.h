@@ -12,11 +12,14 @@ enum { ARRIVALS_BINS = 22 };
  * struct arrivals - zero it to begin with.
  * @rate: arrivals in a second, decayed by half every minute
  * @gaps: between two arrivals, a histogram that forgets; @gap_count: all of it
+ * @shortest_ms, @longest_ms: of the gaps of each bin, for a bin is as wide as its shortest gap, and
+ *	a timer's are all the same
  */
 struct arrivals {
 	uint64_t last_ns;
 	double rate;
 	uint16_t gaps[ARRIVALS_BINS];
+	uint32_t shortest_ms[ARRIVALS_BINS], longest_ms[ARRIVALS_BINS];
 	unsigned gap_count;
 };
 

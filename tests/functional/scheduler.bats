@@ -77,6 +77,17 @@ check() {
 	assert_output_has "Function not found" "naps:7"
 }
 
+@test "scheduler: what comes regularly is loaded again before it comes" {
+	local name
+	start_snapd --memory-budget 24 --keep-warm 0 --shells 1
+	functions naps
+	for name in heavy1 heavy2 heavy3; do
+		deploy "$name" "$SAMPLES/heavy" --timeout 120
+		publish "$name" --train '{}'
+	done
+	check foreseen
+}
+
 # stall PERCENT SECONDS - as /proc/pressure/memory would tell of it
 stall() {
 	local us end=$((SECONDS + $2))

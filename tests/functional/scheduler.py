@@ -270,4 +270,42 @@ def warmed():
     assert any("Restore" not in line for line in lines), lines  # the warm ones
 
 
+def wait_missing(name, wanted, seconds):
+    """Until some, or none, of a version's working set is missing. Return: whether that came."""
+    for _ in range(int(20 * seconds)):
+        if bool(capacity_of(name)["MissingPages"]) == wanted:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def foreseen():
+    """snapd --memory-budget 24 --keep-warm 0: naps comes regularly, and others need its memory."""
+    gap = 3 * SLOW
+    for _ in range(5):
+        assert invoke("naps").status == 200
+        time.sleep(gap)
+    for heavy in ("heavy1", "heavy2", "heavy3"):
+        reply = invoke("naps")
+        assert reply.status == 200
+        assert wait_missing("naps", False, 20 * SLOW)
+        before = Reply("GET", "/quickthaw/v1/stats").value["Starts"]
+        assert Reply("POST", f"/quickthaw/v1/functions/{heavy}/warm?Whole=true").status == 200
+        assert wait_missing("naps", True, 20 * SLOW), capacity_of("naps")
+        # As long as memory is short it stays away.
+        memory = Reply("GET", "/quickthaw/v1/capacity").value["Memory"]
+        assert memory["UsedBytes"] > memory["BudgetBytes"] / 2, memory
+        assert Reply("DELETE", f"{FUNCTIONS}/{heavy}").status == 204
+        # Now there is room, and the next one is expected. On a slow machine it may be overdue.
+        if wait_missing("naps", False, gap):
+            break
+    else:
+        raise AssertionError(capacity_of("naps"))
+    assert Reply("GET", "/quickthaw/v1/stats").value["Starts"] == before, "nobody has asked for it"
+    assert capacity_of("naps")["Start"] == "resident-restore", capacity_of("naps")
+    reply = invoke("naps")
+    assert reply.headers["X-Quickthaw-Start"] == "resident-restore", reply.headers
+    assert reply.headers["X-Quickthaw-Bytes-Read"] == "0", reply.headers
+
+
 globals()[sys.argv[2]]()

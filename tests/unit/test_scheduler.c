@@ -386,13 +386,31 @@ static void test_a_timer_is_foreseen(void **state)
 	for (int i = 0; i < 12; i++, now += 300 * S)
 		arrivals_add(&a, now);
 	now -= 300 * S;
-	/* Gaps of 300 s are in the bin from 262 s to 524 s. */
 	assert_int_equal(arrivals_percent(&a, now + 10 * S, 10 * S), 0);
 	assert_int_equal(arrivals_percent(&a, now + 200 * S, 10 * S), 0);
-	assert_true(arrivals_percent(&a, now + 290 * S, 60 * S) >= 20);
-	assert_true(arrivals_percent(&a, now + 500 * S, 60 * S) == 100);
-	/* It has never been silent for so long. */
+	assert_int_equal(arrivals_percent(&a, now + 289 * S, 10 * S), 0);
+	assert_int_equal(arrivals_percent(&a, now + 291 * S, 10 * S), 100);
+	/* It is late; it has never been silent for so long. */
+	assert_int_equal(arrivals_percent(&a, now + 330 * S, 10 * S), 100);
+	assert_int_equal(arrivals_percent(&a, now + 360 * S, 10 * S), 0);
 	assert_int_equal(arrivals_percent(&a, now + 3000 * S, 60 * S), 0);
+}
+
+static void test_an_outlier_is_forgotten(void **state)
+{
+	struct arrivals a = {.last_ns = 0};
+	uint64_t now = 1000 * S;
+
+	(void)state;
+	arrivals_add(&a, now);
+	arrivals_add(&a, now += 500 * S); /* in the bin of the others */
+	for (int i = 0; i < 40; i++)
+		arrivals_add(&a, now += 300 * S);
+	/* It could come at any time between the two. */
+	assert_in_range(arrivals_percent(&a, now + 291 * S, 60 * S), 10, 40);
+	for (int i = 0; i < 5000; i++)
+		arrivals_add(&a, now += 300 * S);
+	assert_true(arrivals_percent(&a, now + 291 * S, 10 * S) > 90);
 }
 
 static void test_a_stream_is_foreseen_by_its_rate(void **state)
@@ -465,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_overload_keeps_those_admitted_fast),
 		cmocka_unit_test(test_only_so_many_are_young_at_once),
 		cmocka_unit_test(test_a_timer_is_foreseen),
+		cmocka_unit_test(test_an_outlier_is_forgotten),
 		cmocka_unit_test(test_a_stream_is_foreseen_by_its_rate),
 		cmocka_unit_test(test_report_has_cloudwatchs_fields),
 	};
