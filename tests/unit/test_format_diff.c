@@ -614,6 +614,66 @@ static void test_flatten(void **state)
 	check_file("step1", &m1, 1);
 }
 
+/** Copy a file of a chain over itself: in another order, or in one file. */
+static void copy_in_place(const char *name, bool flat)
+{
+	if (flat)
+		flatten(name, "copy");
+	else
+		rewrite(name, "copy");
+	assert_int_equal(renameat(dirfd_, "copy", dirfd_, name), 0);
+}
+
+static void change_at_random(struct memory *m, unsigned *seed)
+{
+	unsigned changes = (unsigned)rand_r(seed) % 60;
+
+	m->end = 141 + (unsigned)rand_r(seed) % (CHAIN_PAGES - 140); /* some_ws has page 140 */
+	for (unsigned i = 0; i < changes; i++) {
+		uint32_t page = (uint32_t)rand_r(seed) % CHAIN_PAGES;
+
+		m->pages[page] = rand_r(seed) % 3 ? (uint32_t)rand_r(seed) % 100000 : 0;
+	}
+	for (uint32_t page = m->end; page < CHAIN_PAGES; page++)
+		m->pages[page] = 0;
+}
+
+/** Chains of any memory, any of whose files are copied in between: each file is what it was. */
+static void chain_at_random(unsigned seed)
+{
+	static struct memory steps[SNAPSHOT_FILES_MAX];
+	unsigned count = 1 + (unsigned)rand_r(&seed) % SNAPSHOT_FILES_MAX;
+	char name[NAME_BYTES], base[NAME_BYTES];
+	struct memory m = {0};
+
+	for (unsigned i = 0; i < count; i++) {
+		change_at_random(&m, &seed);
+		steps[i] = m;
+		snprintf(name, sizeof(name), "step%u", i);
+		snprintf(base, sizeof(base), "step%u", i - 1);
+		write_memory(name, &m, i ? base : NULL);
+		snprintf(name, sizeof(name), "step%u", (unsigned)rand_r(&seed) % (i + 1));
+		if (rand_r(&seed) % 2)
+			copy_in_place(name, rand_r(&seed) % 3 == 0);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct snapshot_reader *r;
+
+		snprintf(name, sizeof(name), "step%u", i);
+		r = open_ok(name);
+		assert_in_range(snapshot_reader_file_count(r), 1, i + 1);
+		check_memory(r, &steps[i]);
+		snapshot_reader_free(r);
+	}
+}
+
+static void test_chains_at_random(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= 150; seed++)
+		chain_at_random(seed);
+}
+
 static void test_alone(void **state)
 {
 	struct snapshot_error err = {""};
@@ -670,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_bad_zero_pages),
 		cmocka_unit_test(test_rewrite),
 		cmocka_unit_test(test_flatten),
+		cmocka_unit_test(test_chains_at_random),
 		cmocka_unit_test(test_alone),
 	};
 
