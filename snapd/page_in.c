@@ -40,7 +40,9 @@
  *  5. A page is marked resident only after its contents, verified by the chunk's checksum, are in
  *     the memfd completely.
  *  6. A chunk that cannot be read or verified fills nothing: every instance waiting for it ends.
- *  7. One turn of the loop does a bounded amount of work, for each instance and for prefetching.
+ *  7. An instance that ends leaves nothing in its template: until its process is gone its faults
+ *     are answered with zeros of its own.
+ *  8. One turn of the loop does a bounded amount of work, for each instance and for prefetching.
  *
  * Reads and decoding are in page_read.c, prefetching in prefetch.c.
  */
@@ -66,10 +68,14 @@ enum {
 	FAULT_READS_PER_TURN = 4,
 };
 
-/** @unread: it has had more than a turn's share of faults. */
+/**
+ * @unread: it has had more than a turn's share of faults
+ * @ending: it is being killed; see page_in_end()
+ */
 struct client {
 	bool used;
 	bool unread;
+	bool ending;
 	uint32_t generation;
 	int uffd;
 	uint64_t ram_base;
@@ -77,7 +83,8 @@ struct client {
 	struct page_in_account account;
 };
 
-/** struct parked - a fault that waits. @next: in its list, or in the free list. */
+/** struct parked - a fault that waits. @client: PAGE_IN_NOBODY where the entry is free. @next: in
+ * its list, or in the free list. */
 struct parked {
 	uint64_t since_ns;
 	uint32_t client;
@@ -102,8 +109,10 @@ static void on_fault_event(const struct loop_event *event);
 int page_in_init(page_in_fail_fn fail)
 {
 	page_in.fail = fail;
-	for (int i = 0; i < PARKED_MAX; i++)
+	for (int i = 0; i < PARKED_MAX; i++) {
+		page_in.parked[i].client = PAGE_IN_NOBODY;
 		page_in.parked[i].next = i + 1 < PARKED_MAX ? (uint16_t)(i + 1) : PAGE_IN_NONE;
+	}
 	page_in.parked_free = 0;
 	page_in.starved = PAGE_IN_NONE;
 	event_loop_handle(LOOP_FAULT, on_fault_event);
@@ -124,7 +133,7 @@ void page_in_attach(uint32_t client, int uffd, uint64_t ram_base)
 
 	assert(client < PAGE_IN_CLIENTS_MAX && !c->used);
 	c->used = true;
-	c->unread = false;
+	c->unread = c->ending = false;
 	c->uffd = uffd;
 	c->ram_base = ram_base;
 	c->template = NULL;
@@ -198,6 +207,43 @@ void page_in_recover(uint32_t client)
 		log_warn("page-in: wake of an instance that was adopted: %m");
 }
 
+/* ---- the end of an instance ------------------------------------------------------------------ */
+
+/** Zeros of its own: in a private mapping they go to this instance and not to the template. */
+static void answer_with_zeros(const struct client *c, uint64_t address)
+{
+	struct uffdio_range range = {.start = address & ~(uint64_t)(PAGE_BYTES - 1),
+				     .len = PAGE_BYTES};
+	struct uffdio_zeropage zeros = {.range = range};
+
+	if (!ioctl(c->uffd, UFFDIO_ZEROPAGE, &zeros) || errno == ESRCH)
+		return;
+	if (errno != EEXIST || (ioctl(c->uffd, UFFDIO_WAKE, &range) && errno != ESRCH))
+		log_warn("page-in: an instance that ends waits for a page: %m");
+}
+
+/*
+ * A signal does not reach everybody who waits: KVM has threads of its own that touch a guest's
+ * memory for it (asynchronous page faults), and a VM ends after them. Were the userfaultfd closed
+ * under them, they would take their fault again as one that nobody serves: the kernel makes a page
+ * of zeros in the memfd then, which the next instance takes for the template's.
+ */
+void page_in_end(uint32_t client)
+{
+	struct client *c = &page_in.clients[client];
+
+	if (!c->used || c->ending)
+		return;
+	c->ending = true;
+	c->template = NULL;
+	for (int i = 0; i < PARKED_MAX; i++) {
+		const struct parked *p = &page_in.parked[i];
+
+		if (p->client == client && p->generation == c->generation)
+			answer_with_zeros(c, c->ram_base + (uint64_t)p->page * PAGE_BYTES);
+	}
+}
+
 /* ---- parked faults --------------------------------------------------------------------------- */
 
 static bool park(uint16_t *list, uint32_t client, uint32_t page, uint64_t since_ns)
@@ -225,6 +271,7 @@ static bool unpark(uint16_t *list, struct parked *ret)
 		return false;
 	*ret = page_in.parked[i];
 	*list = ret->next;
+	page_in.parked[i].client = PAGE_IN_NOBODY;
 	page_in.parked[i].next = page_in.parked_free;
 	page_in.parked_free = i;
 	return true;
@@ -234,7 +281,7 @@ static struct client *parked_client(const struct parked *p)
 {
 	struct client *c = &page_in.clients[p->client];
 
-	return c->used && c->generation == p->generation ? c : NULL;
+	return c->used && !c->ending && c->generation == p->generation ? c : NULL;
 }
 
 bool page_in_first_waiter(const struct page_read *r, uint32_t *ret_page)
@@ -360,6 +407,10 @@ static void on_message(uint32_t client, const struct uffd_msg *msg)
 	struct template *t = c->template;
 	uint64_t page = (msg->arg.pagefault.address - c->ram_base) / PAGE_BYTES;
 
+	if (c->ending) {
+		answer_with_zeros(c, msg->arg.pagefault.address);
+		return;
+	}
 	if (msg->event != UFFD_EVENT_PAGEFAULT) {
 		fail_client(client, "an event that was not asked for came from its userfaultfd");
 		return;
@@ -398,6 +449,12 @@ static void read_faults(uint32_t client)
 	}
 	c->unread = !left;
 	page_in.unread |= c->unread;
+}
+
+void page_in_read(uint32_t client)
+{
+	if (page_in.clients[client].used)
+		read_faults(client);
 }
 
 static void on_fault_event(const struct loop_event *event)

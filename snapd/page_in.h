@@ -34,8 +34,13 @@ void page_in_use(uint32_t client, struct template *t);
 /** page_in_recover() - the instance's faults were served by a snapd that is gone: let every fault
  * that waits be taken again. After page_in_use(). */
 void page_in_recover(uint32_t client);
-/** page_in_detach() - no more faults, and none of its threads will be woken. Then close the uffd.
- */
+/** page_in_end() - the instance is being killed: whoever waits for a page of it gets zeros, until
+ * page_in_detach(). Its template is not touched any more. */
+void page_in_end(uint32_t client);
+/** page_in_read() - take what its userfaultfd has, where the loop does not run any more. */
+void page_in_read(uint32_t client);
+/** page_in_detach() - no more faults. Its process has exited, or lives on in another snapd's hands;
+ * then close the uffd. */
 void page_in_detach(uint32_t client);
 
 /** struct page_in_account - what one instance has cost since page_in_use(). */

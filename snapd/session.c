@@ -23,15 +23,16 @@
  * has done the first. READY comes in between when the snapshot was taken in /restore/next and the
  * function's hooks had to run.
  *
- * Ending comes first and cleaning up later: the socket and the userfaultfd are closed and the
- * process is killed at once, but that its memory is given back takes milliseconds, so the process
- * is reaped when its pidfd says so.
+ * Ending comes first and cleaning up later: the process is killed and the socket closed at once,
+ * but that its memory is given back takes milliseconds, so the process is reaped when its pidfd
+ * says so. Until then its userfaultfd is read (page_in_end()).
  *
  * Invariants
  *  1. A message which does not fit the state, the length or the descriptors of its kind ends this
  *     instance and no other.
  *  2. From SPAWNING until FREE a slot belongs to one process; events carry the slot's generation.
- *  3. In ENDING there is no socket, no userfaultfd, no template, no function and no owner.
+ *  3. In ENDING there is no socket, no template, no function and no owner. The userfaultfd is
+ *     closed when the process is gone.
  *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to
  * the owner, once; elsewhere it is only logged.
  *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, unless it
@@ -44,6 +45,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,6 +233,14 @@ static void reap_done(struct work *work)
 	free_slot(container_of(work, struct instance, reap));
 }
 
+/** Its process has exited, or does not for want of a page that nobody can answer. */
+static void close_uffd(struct instance *inst)
+{
+	page_in_detach(inst->slot);
+	cleanup_fd(&inst->uffd);
+	inst->uffd = -1;
+}
+
 static void on_exited(const struct loop_event *event)
 {
 	struct instance *inst = &session.table[event->slot];
@@ -247,6 +257,7 @@ static void on_exited(const struct loop_event *event)
 		if (inst->state != INSTANCE_ENDING)
 			session_stop(inst);
 	}
+	close_uffd(inst);
 	/* From here on its pidfd is the worker's to close: no deadline may use it. */
 	inst->deadline_ns = UINT64_MAX;
 	inst->reap = (struct work){.run = reap_run, .done = reap_done};
@@ -258,12 +269,12 @@ void session_end(struct instance *inst)
 	assert(inst->state != INSTANCE_FREE && inst->state != INSTANCE_ENDING);
 	/* First: who has it in a list of its version takes it out. */
 	session_enter(inst, INSTANCE_ENDING);
-	page_in_detach(inst->slot);
+	sandbox_kill(&inst->child);
+	page_in_end(inst->slot);
 	if (inst->control >= 0)
 		event_loop_cancel(LOOP_CONTROL, inst->slot, inst->generation);
 	cleanup_fd(&inst->control);
-	cleanup_fd(&inst->uffd);
-	inst->control = inst->uffd = -1;
+	inst->control = -1;
 	template_put(inst->template);
 	function_put(inst->function);
 	inst->template = NULL;
@@ -272,7 +283,6 @@ void session_end(struct instance *inst)
 	inst->owner = NULL;
 	inst->events = NULL;
 	session_set_deadline(inst, clock_mono_ns() + SECONDS(END_TIMEOUT_S));
-	sandbox_kill(&inst->child);
 	session_hooks->gone();
 }
 
@@ -430,13 +440,12 @@ void session_give(struct instance *inst)
 
 void session_forget(struct instance *inst)
 {
-	page_in_detach(inst->slot);
+	close_uffd(inst);
 	event_loop_cancel(LOOP_CONTROL, inst->slot, inst->generation);
 	event_loop_cancel(LOOP_EXITED, inst->slot, inst->generation);
 	cleanup_fd(&inst->control);
-	cleanup_fd(&inst->uffd);
 	cleanup_fd(&inst->child.pidfd);
-	inst->control = inst->uffd = -1;
+	inst->control = -1;
 	inst->child = (struct sandbox_child)SANDBOX_CHILD_INIT;
 	template_put(inst->template);
 	function_put(inst->function);
@@ -496,6 +505,7 @@ static void on_deadline(struct instance *inst)
 		break;
 	case INSTANCE_ENDING:
 		sandbox_kill(&inst->child);
+		close_uffd(inst);
 		session_set_deadline(inst, clock_mono_ns() + SECONDS(END_TIMEOUT_S));
 		break;
 	case INSTANCE_SPAWNING:
@@ -527,12 +537,30 @@ void session_check_deadlines(uint64_t now_ns)
 	}
 }
 
+/** The loop is over: answer its last faults here. */
+static void await_exit(struct instance *inst)
+{
+	struct pollfd fds[] = {{.fd = inst->child.pidfd, .events = POLLIN},
+			       {.fd = inst->uffd, .events = POLLIN}};
+	uint64_t now_ns = clock_mono_ns(), end_ns = now_ns + SECONDS(END_TIMEOUT_S);
+
+	while (now_ns < end_ns && !fds[0].revents) {
+		if (poll(fds, ARRAY_SIZE(fds), (int)((end_ns - now_ns) / NSEC_PER_MSEC) + 1) > 0 &&
+		    fds[1].revents)
+			page_in_read(inst->slot);
+		now_ns = clock_mono_ns();
+	}
+	close_uffd(inst);
+}
+
 void session_finish(void)
 {
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
 		if (session.table[i].child.pid > 0 && session.table[i].state != INSTANCE_ENDING)
 			session_end(&session.table[i]);
 	for (uint32_t i = 0; i < INSTANCES_MAX; i++)
-		if (session.table[i].child.pid > 0)
+		if (session.table[i].child.pid > 0) {
+			await_exit(&session.table[i]);
 			sandbox_reap(&session.table[i].child, NULL);
+		}
 }

@@ -359,4 +359,27 @@ static inline int teardown(void **state)
 	return system(command); /* NOLINT(cert-env33-c) */
 }
 
+static uint64_t resident_bits(const struct template *t)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < t->pages; i++)
+		n += template_has_page(t, i);
+	return n;
+}
+
+/** Does the memfd have what the bits say? SEEK_DATA tells without bringing anything in. */
+static inline void check_bits(const struct template *t)
+{
+	assert_int_equal(resident_bits(t), t->resident_pages);
+	for (uint32_t i = 0; i < t->pages; i++) {
+		off_t at = (off_t)i * PAGE_BYTES;
+		bool there = lseek(t->memfd, at, SEEK_DATA) == at;
+
+		if (there != template_has_page(t, i))
+			fail_msg("page %u: in the memfd %d, by its bit %d", i, there,
+				 template_has_page(t, i));
+	}
+}
+
 #endif

@@ -426,6 +426,46 @@ static uint32_t swallow_fault(const struct guest *g)
 	return (uint32_t)((msg.arg.pagefault.address - (uintptr_t)g->ram) / PAGE_BYTES);
 }
 
+/* Nobody serves the faults of an instance that is killed, and yet the template has nothing that the
+ * snapshot has not. */
+static void test_an_instance_that_ends_leaves_nothing_behind(void **state)
+{
+	enum { GUESTS = 12 };
+	struct template *t = open_template("plain");
+	struct guest *list[GUESTS], *next;
+	unsigned wrong = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		list[i] = guest_start(i, t);
+		list[i]->write = i % 2;
+		touch_all(list[i], 70 + i);
+		guest_run(list[i]);
+	}
+	while (!page_in_account(0).faults)
+		turn(); /* some have their first page, some wait for a read, some were not seen */
+	for (uint32_t i = 0; i < GUESTS; i++)
+		page_in_end(i);
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		guest_join(list[i]); /* a thread is not killed: it goes on in zeros */
+		assert_false(list[i]->failed);
+		wrong += list[i]->wrong;
+	}
+	settle(t);
+	assert_true(wrong);
+	assert_in_range(t->resident_pages, 1, PAGES - 1);
+	check_bits(t);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		guest_free(list[i]);
+	next = guest_start(0, t);
+	touch_all(next, 90);
+	guest_run(next);
+	guest_join(next);
+	assert_int_equal(next->wrong, 0);
+	guest_free(next);
+	template_put(t);
+}
+
 /* Events that the dead snapd had read will not come again: its heir makes the threads fault
  * anew.
  */
@@ -494,6 +534,7 @@ int main(void)
 		cmocka_unit_test(test_shortened_file_ends_who_needs_it),
 		cmocka_unit_test(test_stranger_addresses_are_a_breach),
 		cmocka_unit_test(test_a_storm_of_faults_is_served_in_turns),
+		cmocka_unit_test(test_an_instance_that_ends_leaves_nothing_behind),
 		cmocka_unit_test(test_faults_that_a_dead_snapd_has_read_are_recovered),
 	};
 
