@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "bench/kernel_guest.h"
+#include "bench/kernel_service.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/io.h"
@@ -256,28 +257,47 @@ static int measure_system(struct run *r)
 	return err;
 }
 
-/** Quickthaw's figures as parts of the others', and of its own boot. */
+/** Quickthaw's figures as parts of the others', each beside its counterpart. */
 static void add_ratios(struct bench *b)
 {
-	static const char *const names[] = {"kernel_boot_to_agent", "kernel_boot_to_next",
-					    "kernel_restore_to_response",
-					    "kernel_private_of_clones"};
-	static char labels[ARRAY_SIZE(systems)][ARRAY_SIZE(names)][64];
+	static const struct {
+		const char *own, *other;
+	} pairs[] = {
+		{"kernel_boot_to_agent", "kernel_boot_to_agent"},
+		{"kernel_boot_to_next", "kernel_boot_to_next"},
+		{"kernel_restore_to_response", "kernel_restore_to_response"},
+		{"kernel_cold_restore", "kernel_restore_to_response"},
+		{"kernel_resident_restore", "kernel_restore_to_response"},
+		{"kernel_private_of_clones", "kernel_private_of_clones"},
+	};
+	static char labels[ARRAY_SIZE(systems)][ARRAY_SIZE(pairs)][64];
 
 	for (size_t s = 0; s < ARRAY_SIZE(systems); s++)
-		for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-			double own = results_p50(&b->results, names[i], "quickthaw", workload);
-			double other =
-				results_p50(&b->results, names[i], systems[s]->name, workload);
+		for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+			double own = results_p50(&b->results, pairs[i].own, "quickthaw", workload);
+			double other = results_p50(&b->results, pairs[i].other, systems[s]->name,
+						   workload);
 			struct row_key key = {"ratio",	labels[s][i], workload,
 					      "kernel", "quickthaw",  "ratio"};
 
 			if (isnan(own) || isnan(other) || !strcmp(systems[s]->name, "quickthaw"))
 				continue;
-			snprintf(labels[s][i], sizeof(labels[s][i]), "%s/%s", names[i],
+			snprintf(labels[s][i], sizeof(labels[s][i]), "%s/%s", pairs[i].own,
 				 systems[s]->name);
 			results_add_value(&b->results, &key, own / other);
 		}
+}
+
+/** What snapd's restores are of the boot that they save. */
+static void add_own_ratio(struct bench *b)
+{
+	const struct row_key key = {
+		"ratio", "kernel_resident_to_own_boot", workload, "kernel", "quickthaw", "ratio"};
+	double restore = results_p50(&b->results, "kernel_resident_restore", "quickthaw", workload);
+	double boot = results_p50(&b->results, "kernel_boot_to_agent", "quickthaw", workload);
+
+	if (!isnan(restore) && !isnan(boot))
+		results_add_value(&b->results, &key, restore / boot);
 }
 
 int kernel_case_run(struct bench *b, unsigned memory_mib, unsigned clones, bool tcg)
@@ -309,6 +329,12 @@ int kernel_case_run(struct bench *b, unsigned memory_mib, unsigned clones, bool 
 		}
 		ran++;
 	}
+	if (!kernel_system_quickthaw.missing(&r.images)) {
+		err = kernel_service_run(b, memory_mib, r.clones);
+		if (err)
+			return err;
+	}
 	add_ratios(b);
+	add_own_ratio(b);
 	return ran ? 0 : -ENOTSUP;
 }

@@ -188,8 +188,15 @@ static int post_json(struct service *s, const char *path, json_t *body)
 
 int service_deploy(struct service *s, const char *name, const char *dir, const char *event)
 {
+	return service_deploy_as(s, name, dir, event, "{}");
+}
+
+int service_deploy_as(struct service *s, const char *name, const char *dir, const char *event,
+		      const char *settings)
+{
 	char path[256], *real = realpath(dir, NULL);
 	json_t *train = json_loads(event, JSON_DECODE_ANY, NULL);
+	json_t *others = json_loads(settings, 0, NULL), *body;
 	int ret;
 
 	if (!real || !train) {
@@ -197,12 +204,15 @@ int service_deploy(struct service *s, const char *name, const char *dir, const c
 			real ? "its event is not JSON" : strerror(errno));
 		free(real);
 		json_decref(train);
+		json_decref(others);
 		return -EINVAL;
 	}
-	ret = post_json(s, "/2015-03-31/functions",
-			json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:s}}", "FunctionName", name,
-				  "Runtime", "python3.11", "Handler", "app.handler", "Timeout", 60,
-				  "MemorySize", 256, "Code", "Directory", real));
+	body = json_pack("{s:s, s:s, s:s, s:i, s:i, s:{s:s}}", "FunctionName", name, "Runtime",
+			 "python3.11", "Handler", "app.handler", "Timeout", 60, "MemorySize", 256,
+			 "Code", "Directory", real);
+	json_object_update(body, others);
+	json_decref(others);
+	ret = post_json(s, "/2015-03-31/functions", body);
 	free(real);
 	snprintf(path, sizeof(path), "/2015-03-31/functions/%s/versions", name);
 	if (!ret)

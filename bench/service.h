@@ -35,6 +35,9 @@ void service_stop(struct service *s);
 
 /** service_deploy() - create a function from @dir and publish it, trained with @event. */
 int service_deploy(struct service *s, const char *name, const char *dir, const char *event);
+/** service_deploy_as() - the same with other settings, a JSON object. */
+int service_deploy_as(struct service *s, const char *name, const char *dir, const char *event,
+		      const char *settings);
 
 /** struct invoke_sample - one invocation as the caller saw it. */
 struct invoke_sample {

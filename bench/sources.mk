@@ -1,6 +1,6 @@
 # bench: the harness, the cases, the peers, the tracer
 bench_SRCS := bench/harness.c bench/load.c bench/service.c bench/service_load.c bench/cases.c bench/host_costs.c bench/report.c \
-	bench/kernel_case.c bench/kernel_guest.c bench/kernel_agent.c bench/peers/peers.c bench/peers/qemu.c bench/peers/quickthaw.c bench/peers/firecracker.c bench/trace/trace.c \
+	bench/kernel_case.c bench/kernel_guest.c bench/kernel_agent.c bench/kernel_service.c bench/peers/peers.c bench/peers/qemu.c bench/peers/quickthaw.c bench/peers/firecracker.c bench/trace/trace.c \
 	bench/trace/timeline.c bench/trace/page_notes.c
 bench_MAIN := bench/main.c
 bench_LIBS := bench common
