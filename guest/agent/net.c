@@ -113,10 +113,15 @@ int net_set_address(const char *interface, const struct net_address *a)
 	};
 	int err;
 
-	/* Others on the network learn at once where this address is now. */
+	if (fd < 0)
+		return -errno;
+	/* Others on the network learn at once where this address is now: the kernel tells them when
+	 * the interface comes up, which a restored clone's is already, with a route of another. */
 	text_file_write("/proc/sys/net/ipv4/conf/" NET_INTERFACE "/arp_notify", "1");
+	if ((err = set_up(fd, &req, false)))
+		return err;
 	req.ifr_addr = in_address(a->ip);
-	if (fd < 0 || ioctl(fd, SIOCSIFADDR, &req))
+	if (ioctl(fd, SIOCSIFADDR, &req))
 		return -errno;
 	req.ifr_netmask = in_address((const uint8_t *)&mask);
 	if (ioctl(fd, SIOCSIFNETMASK, &req))

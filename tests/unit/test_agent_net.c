@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,10 +97,45 @@ static void test_mac_leaves_the_route(void **state)
 	assert_int_equal(net_set_mac("nothing0", macs[0]), -ENODEV);
 }
 
+/** Is there an announcement of @ip (RFC 5227) among the frames that wait? */
+static bool is_announced(int tap, const uint8_t ip[4])
+{
+	struct pollfd p = {.fd = tap, .events = POLLIN};
+	uint8_t frame[2048];
+	bool found = false;
+
+	while (!found && poll(&p, 1, 1000) > 0)
+		found = read(tap, frame, sizeof(frame)) >= 42 && frame[12] == 8 && frame[13] == 6 &&
+			!memcmp(frame + 28, ip, 4) && !memcmp(frame + 38, ip, 4);
+	return found;
+}
+
+/** Clones take addresses that others have had: whoever knows those by their MAC has to be told. */
+static void test_address_is_announced(void **state)
+{
+	CLEANUP_FD int tap = make_interface();
+	struct net_address a;
+
+	(void)state;
+	if (tap < 0) {
+		print_message("a TAP in a network namespace: %s\n", strerror(-tap));
+		skip();
+	}
+	assert_int_equal(net_parse(&a, "10.1.2.3/24,10.1.2.1"), 0);
+	assert_int_equal(net_set_address(NET_INTERFACE, &a), 0);
+	assert_true(is_announced(tap, a.ip));
+	assert_int_equal(net_parse(&a, "10.1.3.4/24,10.1.3.1"), 0);
+	assert_int_equal(net_set_address(NET_INTERFACE, &a), 0);
+	assert_true(is_announced(tap, a.ip));
+	assert_true(has_default_route("0103010A"));
+	assert_false(has_default_route("0102010A"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mac_leaves_the_route),
+		cmocka_unit_test(test_address_is_announced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
