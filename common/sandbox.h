@@ -61,8 +61,8 @@ void sandbox_finish(void);
  * @dir: absolute; created where missing. An earlier tree there is hidden by the new one.
  * @paths: absolute host paths, NULL-terminated; NULL for sandbox_root_paths
  * @ret_dirfd: O_PATH | O_CLOEXEC descriptor of a copy of the tree, the caller's. The copy is
- *attached nowhere and lives as long as one of its descriptors, whoever has it. Return: 0 or -errno
- *(the failing path is logged). After sandbox_init(). Blocks on file systems.
+ *	attached nowhere and lives as long as one of its descriptors, whoever has it
+ * Return: 0 or -errno (the failing path is logged). After sandbox_init(). Blocks on file systems.
  */
 int sandbox_root_build(const char *dir, const char *const *paths, int *ret_dirfd);
 

@@ -7,9 +7,11 @@
  *                       /control.json                aliases, concurrency, tags, ...; may be absent
  *                       /package/                    its code, see code.h
  *                       /opt/                        its layers, merged; not there without any
- *                       /opt.erofs                   the same as a disk, once a kernel guest needs
- * it; of code it is package/tree.erofs /versions/N/config.json      written last: a version without
- * it is none /package/, /opt/  as they were when it was published /snapshot.qt
+ *                       /opt.erofs                   the same as a disk, made for kernel guests;
+ *                                                    of code it is package/tree.erofs
+ *                       /versions/N/config.json      written last: without it there is no version
+ *                                  /package/, /opt/  as they were when it was published
+ *                                  /snapshot.qt
  *
  * A function or version becomes visible by one rename. What a killed snapd left half done has no
  * config.json or a name that begins with a dot, and is removed at the next start.

@@ -12,10 +12,10 @@
  *
  *  1. A page's resident bit is set after the page was filled and cleared before it is punched (a
  *     snapd that is killed in between leaves a page that is filled once more, not a hole that
- * passes for a page), and all of that happens in the loop's thread, where faults are served, too:
- *     whoever looks at the bit there sees the truth. A fault that is parked, or is still in a
- * userfaultfd, is served by the bit at that time. A wake without a page only makes the fault come
- * again.
+ *     passes for a page), and all of that happens in the loop's thread, where faults are served,
+ *     too: whoever looks at the bit there sees the truth. A fault that is parked, or is still in a
+ *     userfaultfd, is served by the bit at that time. A wake without a page only makes the fault
+ *     come again.
  *  2. No mapping of a template is touched before it is registered MISSING: the vmm maps, registers,
  *     and only then populates, loads devices and runs (guest_mem_map_template()). Else a touch of
  *     the hole would have the kernel make a page of zeros, for all instances.

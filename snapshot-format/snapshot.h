@@ -149,7 +149,7 @@ int snapshot_file_install(int dirfd, int fd, const char *tmp_name, const char *n
 /**
  * struct snapshot_chunk - where a chunk lies in its file, and how to check it.
  * @live: bit i: the snapshot has @pages[i] from here. Of others the chunk has older contents: a
- *file further up the chain has newer ones, or says that they are zero
+ *	file further up the chain has newer ones, or says that they are zero
  */
 struct snapshot_chunk {
 	uint64_t offset;       /**< in its file, in bytes */

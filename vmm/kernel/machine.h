@@ -4,14 +4,14 @@
  *
  * struct machine is to kernel guests what struct proc is to process guests. What it consists of:
  *
- *   kvcpu        virtual CPUs, a thread each                                  kvcpu.h
- *   bus          ports and device memory                                      bus.h
- *   serial       the console                                                  serial.h,
- * serial_out.h power        reset and off                                                power.h
- *   vmgenid      another clone, another number                                vmgenid.h
- *   agent        the agent inside, and the Runtime API                        agent_link.h
- *   virtio       disks, network, vsock, entropy, balloon                      virtio_mmio.h
- *   KVM's own    irqchip, PIT, clock                                          machine_state.c
+ *   kvcpu        virtual CPUs, a thread each                         kvcpu.h
+ *   bus          ports and device memory                             bus.h
+ *   serial       the console                                         serial.h, serial_out.h
+ *   power        reset and off                                       power.h
+ *   vmgenid      another clone, another number                       vmgenid.h
+ *   agent        the agent inside, and the Runtime API               agent_link.h
+ *   virtio       disks, network, vsock, entropy, balloon             virtio_mmio.h
+ *   KVM's own    irqchip, PIT, clock                                 machine_state.c
  *
  * Threads. One lock protects all devices and the fields below. vCPU threads take it for exits that
  * reach a device; the thread that calls machine_run() takes it for everything that comes from

@@ -48,12 +48,12 @@ enum file_type {
  * @read, @write: iovecs are host pointers; @offset is a position for pread/pwrite, or -1: use and
  *	advance file->pos. Return bytes, or -errno (-EAGAIN: not ready).
  * @poll: current POLL* readiness
- * @fill_page: contents of the page at @offset for a private mapping (short at end of file: zero
- *rest)
+ * @fill_page: contents of the page at @offset for a private mapping (short at end of file: the
+ *	rest is zero)
  * @shared_page: the frame behind @offset for a shared mapping (tmpfs); reference is taken
  * @save, @load: state of this description beyond pos and flags; load returns a file whose
- *	references to other files are still unset; @link resolves them by id (file_by_id) once all
- *are loaded
+ *	references to other files are still unset; @link resolves them by id (file_by_id) once
+ *	all are loaded
  */
 struct file_ops {
 	enum file_type type;

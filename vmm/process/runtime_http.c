@@ -20,8 +20,8 @@
  *     conn->parsed bytes of it went through the parser.
  *  2. Paused connections collect bytes and parse nothing.
  *  3. A body never takes more than PROTO_PAYLOAD_MAX bytes: the rest is counted, not kept.
- *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows for
- * ever.
+ *  4. Answers that nobody reads end the connection: neither conn->out nor the socket grows without
+ *     end.
  */
 #include "vmm/process/runtime_http.h"
 

@@ -6,8 +6,8 @@
  *  1. A bit in signals->pending or task->signal_pending means the signal is pending; entries of the
  *     queue carry details. A standard signal has at most one entry for each target.
  *  2. What is ignored and not blocked is never pending.
- *  3. Handlers run in the order in which Linux would take the signals: faults first, then by
- * number.
+ *  3. Handlers run in the order in which Linux would take the signals: faults first, then by their
+ *     numbers.
  */
 #include <errno.h>
 #include <signal.h>
