@@ -200,18 +200,6 @@ static struct version *find_version(const char *function, uint32_t number)
 	return f ? function_version(f, number) : NULL;
 }
 
-/** Of one snapshot in two orders, everything that a guest can see is the same. */
-static bool same_snapshot(const struct snapshot_reader *a, const struct snapshot_reader *b)
-{
-	size_t a_bytes = 0, b_bytes = 0;
-	const void *a_state = snapshot_reader_section(a, SNAPSHOT_SECTION_STATE, &a_bytes);
-	const void *b_state = snapshot_reader_section(b, SNAPSHOT_SECTION_STATE, &b_bytes);
-
-	return a_bytes == b_bytes && a_state && b_state && !memcmp(a_state, b_state, a_bytes) &&
-	       snapshot_reader_params(a)->template_pages ==
-		       snapshot_reader_params(b)->template_pages;
-}
-
 static bool same_inode(int a, int b)
 {
 	struct stat sa, sb;
@@ -236,7 +224,8 @@ static int open_snapshot(const struct handover_template *e, int fd, const char *
 	if (ret_ || same_inode((*ret)->fd, fd))
 		return ret_;
 	ret_ = snapshot_reader_open_alone(fd, label, &filled, err);
-	if (!ret_ && !same_snapshot((*ret)->reader, filled))
+	if (!ret_ &&
+	    !snapshot_id_equal(snapshot_reader_id((*ret)->reader), snapshot_reader_id(filled)))
 		ret_ = -ESTALE;
 	snapshot_reader_free(filled);
 	if (ret_) {

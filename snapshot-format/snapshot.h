@@ -65,6 +65,11 @@ struct snapshot_id {
 	uint64_t low, high;
 };
 
+static inline bool snapshot_id_equal(struct snapshot_id a, struct snapshot_id b)
+{
+	return a.low == b.low && a.high == b.high;
+}
+
 /** struct snapshot_params - what the header says about the machine. */
 struct snapshot_params {
 	uint64_t ram_pages;	  /**< size of guest RAM */

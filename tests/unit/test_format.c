@@ -281,12 +281,46 @@ static void test_rewrite(void **state)
 	r3 = open_ok(fd3);
 	check_large(r3);
 	assert_int_equal(r3->header.hot_chunks, 0);
+	assert_true(snapshot_id_equal(snapshot_reader_id(r), snapshot_reader_id(r2)));
+	assert_true(snapshot_id_equal(snapshot_reader_id(r), snapshot_reader_id(r3)));
 	snapshot_reader_free(r3);
 	snapshot_reader_free(r2);
 	snapshot_reader_free(r);
 	close(fd3);
 	close(fd2);
 	close(fd);
+}
+
+/** A snapshot of one page, whose bytes all are @value. Return: its identity. */
+static struct snapshot_id id_of_page(uint8_t value)
+{
+	struct snapshot_params params = golden_params();
+	uint8_t page[PAGE_BYTES];
+	const uint32_t number = 5;
+	struct snapshot_writer *w;
+	struct snapshot_reader *r;
+	struct snapshot_id id;
+	int fd = new_file();
+
+	memset(page, value, sizeof(page));
+	assert_int_equal(snapshot_writer_new(fd, &params, &w), 0);
+	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_STATE, "s", 1), 0);
+	assert_int_equal(snapshot_writer_chunk(w, &number, 1, page, false), 0);
+	assert_int_equal(snapshot_writer_finish(w), 0);
+	snapshot_writer_free(w);
+	r = open_ok(fd);
+	id = snapshot_reader_id(r);
+	snapshot_reader_free(r);
+	close(fd);
+	return id;
+}
+
+/* Another page is another snapshot, though state and size are the same. */
+static void test_identity(void **state)
+{
+	(void)state;
+	assert_true(snapshot_id_equal(id_of_page(1), id_of_page(1)));
+	assert_false(snapshot_id_equal(id_of_page(1), id_of_page(2)));
 }
 
 static void test_writer_refuses(void **state)
@@ -450,11 +484,12 @@ static int write_golden_file(const char *path)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_golden_version_1),
-		cmocka_unit_test(test_golden_diff),    cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_large),	       cmocka_unit_test(test_rewrite),
-		cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_no_space),
-		cmocka_unit_test(test_disk_full),      cmocka_unit_test(test_install),
+		cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_golden_version_1),
+		cmocka_unit_test(test_golden_diff), cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_large),	    cmocka_unit_test(test_rewrite),
+		cmocka_unit_test(test_identity),    cmocka_unit_test(test_writer_refuses),
+		cmocka_unit_test(test_no_space),    cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_install),
 	};
 
 	if (argc == 3 && !strcmp(argv[1], "--golden-diff"))
