@@ -5,6 +5,7 @@
  * Code of a function or a layer is a package, a directory which is never changed once it is made:
  *
  *   PACKAGE/tree/      what the guest sees
+ *          /tree.erofs the same as a disk; there once a kernel guest needed it (function_store.h)
  *          /code.zip   as it was uploaded; not there when it came from elsewhere
  *          /info.json  {"CodeSha256": ..., "CodeSize": ..., "UnpackedSize": ...}
  *
