@@ -94,11 +94,12 @@ static int capture(struct kernel_guest *g, const char *dir, double *ret_bytes)
 
 	snprintf(from, sizeof(from), "%s/" SNAPSHOT, g->dir);
 	snprintf(to, sizeof(to), "%s/" SNAPSHOT, dir);
-	if (!err && (rename(from, to) || stat(to, &st)))
-		err = -errno;
-	if (!err)
-		*ret_bytes = (double)st.st_size;
-	return err;
+	if (err)
+		return err;
+	if (rename(from, to) || stat(to, &st))
+		return -errno;
+	*ret_bytes = (double)st.st_size;
+	return 0;
 }
 
 static void discard(const char *dir)

@@ -3,6 +3,7 @@
 #include "vmm/kernel/net_option.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,26 +17,35 @@ enum { TEXT_BYTES = 160, MAC_MULTICAST = 1, MAC_LOCAL = 2 };
 
 static const uint8_t no_address[4];
 
+/** Six bytes in hexadecimal, with colons between them. */
+static bool read_mac(const char *text, uint8_t ret[6])
+{
+	for (int i = 0; i < 6; i++, text += 3) {
+		char byte[3] = {0};
+
+		memcpy(byte, text, strnlen(text, 2));
+		if (!isxdigit((unsigned char)byte[0]) || !isxdigit((unsigned char)byte[1]) ||
+		    text[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		ret[i] = (uint8_t)strtoul(byte, NULL, 16);
+	}
+	return true;
+}
+
 static int parse_mac(const char *value, struct net_option *ret)
 {
-	unsigned b[6], bits = 0;
-	char end;
+	static const uint8_t none[6];
 
 	if (!strcmp(value, "keep") || !strcmp(value, "random")) {
 		ret->mac_kind = *value == 'k' ? NET_MAC_KEEP : NET_MAC_RANDOM;
 		return 0;
 	}
-	if (strlen(value) != 17 || sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2],
-					  &b[3], &b[4], &b[5], &end) != 6) {
+	if (!read_mac(value, ret->mac)) {
 		log_error("--net: mac=%s: give keep, random, or six bytes as 02:00:00:00:00:01",
 			  value);
 		return -EINVAL;
 	}
-	for (int i = 0; i < 6; i++) {
-		ret->mac[i] = (uint8_t)b[i];
-		bits |= b[i];
-	}
-	if (!bits || (ret->mac[0] & MAC_MULTICAST)) {
+	if (!memcmp(ret->mac, none, sizeof(none)) || (ret->mac[0] & MAC_MULTICAST)) {
 		log_error("--net: mac=%s: a card has neither a multicast address nor none", value);
 		return -EINVAL;
 	}
