@@ -208,6 +208,7 @@ static const struct sandbox_rule unpack_rules[] = {
 	{SYS(write), WHY("the files' content, log lines, the result")},
 	{SYS(writev), WHY("the same; what libc may call")},
 	{SYS(ftruncate), WHY("a zip file in the making")},
+	{SYS(sysinfo), WHY("qsort() of many names asks how much memory there is")},
 	{SYS(mkdirat), WHY("directories of the archive")},
 	{SYS(symlinkat), WHY("symbolic links of the archive")},
 	{SYS(linkat), WHY("hard links of the archive")},

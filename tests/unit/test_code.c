@@ -325,6 +325,24 @@ static void test_zip_write(void **state)
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
+/** Many files in one directory, which are sorted. */
+static void test_zip_write_many(void **state)
+{
+	const struct fixture *f = *state;
+	char name[32];
+	int fd;
+
+	assert_int_equal(mkdirat(f->dirfd, "out", 0755), 0);
+	assert_int_equal(mkdirat(f->dirfd, "out/tree", 0755), 0);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "out/tree/%d", i);
+		put_file(f, name, "x", 1);
+	}
+	fd = code_zip_open(openat(f->dirfd, "out", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	assert_true(fd >= 0);
+	close(fd);
+}
+
 static void test_directory_hash(void **state)
 {
 	const struct fixture *f = *state;
@@ -464,11 +482,21 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_zip),	      TEST(test_zip_hash),	 TEST(test_zip_names),
-		TEST(test_zip_links), TEST(test_zip_twice),	 TEST(test_zip_encrypted),
-		TEST(test_zip_bomb),  TEST(test_zip_many),	 TEST(test_zip_damaged),
-		TEST(test_zip_write), TEST(test_directory_hash), TEST(test_adopt),
-		TEST(test_merge),     TEST(test_unpacker_lies),
+		TEST(test_zip),
+		TEST(test_zip_hash),
+		TEST(test_zip_names),
+		TEST(test_zip_links),
+		TEST(test_zip_twice),
+		TEST(test_zip_encrypted),
+		TEST(test_zip_bomb),
+		TEST(test_zip_many),
+		TEST(test_zip_damaged),
+		TEST(test_zip_write),
+		TEST(test_zip_write_many),
+		TEST(test_directory_hash),
+		TEST(test_adopt),
+		TEST(test_merge),
+		TEST(test_unpacker_lies),
 	};
 
 	if (geteuid())
