@@ -10,6 +10,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,12 +23,42 @@
 enum { RUN_S_MAX = 900, PARK_FD_MIN = 64 };
 
 static char program[PATH_MAX];
+static int stop_fd = -1; /* readable: all are to end */
 
 int code_unpacker_init(const char *path)
 {
 	if (snprintf(program, sizeof(program), "%s", path) >= (int)sizeof(program))
 		return -ENAMETOOLONG;
+	cleanup_fd(&stop_fd);
+	stop_fd = eventfd(0, EFD_CLOEXEC);
+	if (stop_fd < 0)
+		return -errno;
 	return access(program, X_OK) ? -errno : 0;
+}
+
+void code_unpacker_stop(void)
+{
+	const uint64_t one = 1;
+
+	if (stop_fd >= 0 && write(stop_fd, &one, sizeof(one)) < 0)
+		log_error("unpacker: eventfd: %m");
+}
+
+/** Signals as in a fresh process: threads that start one have all of them blocked. */
+static int reset_signals(posix_spawnattr_t *attr)
+{
+	sigset_t none, all;
+	int err;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	err = posix_spawnattr_setsigmask(attr, &none);
+	if (!err)
+		err = posix_spawnattr_setsigdefault(attr, &all);
+	if (!err)
+		err = posix_spawnattr_setflags(attr,
+					       POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	return err;
 }
 
 /** Copies above the fixed numbers: filling those must not overwrite what is still to be moved. */
@@ -36,9 +67,12 @@ static int spawn(const char *job, const int fds[3], pid_t *ret_pid)
 	const char *const argv[] = {"unpacker", job, NULL};
 	char *const envp[] = {NULL};
 	posix_spawn_file_actions_t actions;
-	int parked[3] = {-1, -1, -1}, err = 0;
+	posix_spawnattr_t attr;
+	int parked[3] = {-1, -1, -1}, err;
 
 	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attr);
+	err = reset_signals(&attr);
 	for (int i = 0; !err && i < 3; i++) {
 		parked[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, PARK_FD_MIN);
 		err = parked[i] < 0 ? errno
@@ -48,8 +82,9 @@ static int spawn(const char *job, const int fds[3], pid_t *ret_pid)
 	if (!err)
 		err = posix_spawn_file_actions_addclosefrom_np(&actions, UNPACKER_FD_RESULT + 1);
 	if (!err)
-		err = posix_spawn(ret_pid, program, &actions, NULL, (char *const *)(uintptr_t)argv,
+		err = posix_spawn(ret_pid, program, &actions, &attr, (char *const *)(uintptr_t)argv,
 				  envp);
+	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	for (int i = 0; i < 3; i++)
 		cleanup_fd(&parked[i]);
@@ -63,14 +98,16 @@ static size_t read_result(int fd, struct unpacker_result *ret)
 	size_t have = 0;
 
 	while (have < sizeof(*ret)) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct pollfd p[] = {{.fd = fd, .events = POLLIN},
+				     {.fd = stop_fd, .events = POLLIN}};
 		uint64_t now = clock_mono_ns();
 		ssize_t n;
 
 		if (now >= end ||
-		    (poll(&p, 1, (int)((end - now) / 1000000) + 1) < 0 && errno != EINTR))
+		    (poll(p, 2, (int)((end - now) / 1000000) + 1) < 0 && errno != EINTR) ||
+		    p[1].revents)
 			break;
-		if (!p.revents)
+		if (!p[0].revents)
 			continue;
 		n = read(fd, (char *)ret + have, sizeof(*ret) - have);
 		if (n <= 0 && errno != EINTR)

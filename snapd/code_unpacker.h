@@ -9,6 +9,10 @@
  * exist. Return: 0 or -errno: it is not there, or nobody may execute it. */
 int code_unpacker_init(const char *path);
 
+/** code_unpacker_stop() - end those that run, and those that are started from now on: snapd ends.
+ */
+void code_unpacker_stop(void);
+
 /**
  * code_unpacker_run() - one job in a process of its own. Blocks until it has ended, for minutes at
  * most: for the worker. Safe in any thread.

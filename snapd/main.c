@@ -477,6 +477,7 @@ int main(int argc, char **argv)
 		event_queue_finish();
 	prewarm_finish();
 	http_finish();
+	code_unpacker_stop(); /* the workers wait for them */
 	worker_finish();
 	if (handover_is_kept()) {
 		handover_leave();

@@ -3,6 +3,8 @@
  */
 #include "tests/unit/code_fixture.h"
 
+#include <signal.h>
+
 #include "snapd/unpacker/zip.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -478,6 +480,20 @@ static void test_unpacker_lies(void **state)
 	assert_non_null(strstr(r.error, "cannot be started"));
 }
 
+/** The threads that start one have all signals blocked. */
+static void test_unpacker_has_signals_as_at_first(void **state)
+{
+	const struct fixture *f = *state;
+	struct unpacker_result r;
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	run_lying(f, "cd ${0%/*}; exec grep SigBlk /proc/self/status >signals", &r);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	assert_string_equal(get_file(f, "signals"), "SigBlk:\t0000000000000000\n");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -497,6 +513,7 @@ int main(void)
 		TEST(test_adopt),
 		TEST(test_merge),
 		TEST(test_unpacker_lies),
+		TEST(test_unpacker_has_signals_as_at_first),
 	};
 
 	if (geteuid())
