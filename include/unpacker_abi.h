@@ -22,6 +22,7 @@ enum { UNPACKER_FD_FROM = 3, UNPACKER_FD_TO = 4, UNPACKER_FD_RESULT = 5 };
 #define UNPACKER_JOB_ZIP  "zip"	 /* from a zip file, a sealed memfd, into an empty directory */
 #define UNPACKER_JOB_OCI  "oci"	 /* from the directory of an OCI image layout into an empty one */
 #define UNPACKER_JOB_PACK "pack" /* from a directory into a zip file */
+#define UNPACKER_JOB_DISK "disk" /* from a directory into an EROFS image, for kernel guests */
 
 enum { UNPACK_ERROR_MAX = 400 };
 

@@ -4,96 +4,117 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/io.h"
 #include "common/log.h"
-#include "common/util.h"
+#include "include/erofs_super.h"
+#include "snapd/code_unpacker.h"
+#include "snapshot-format/snapshot.h"
 
-#define MAKER "mkfs.erofs"
-/* One for all: an image is known by its place, and the same tree makes the same bytes. */
-#define IMAGE_UUID  "51756963-6b74-4861-8765-726f66730000"
-#define TEMP_PREFIX "."
+enum { NAME_BYTES = 64 };
 
-enum { RUN_MAX_S = 600, NAME_BYTES = 64 };
+/* ---- opening --------------------------------------------------------------------------------- */
 
-/** In its directory, with nothing but snapd's stderr open. Return: 0 or -errno. */
-static int spawn(int dirfd, const char *tree, const char *image, pid_t *ret_pid)
+/** What a power cut may have left. */
+static bool is_whole(int fd)
 {
-	/* Times of files are the tree's, for interpreters compare them; owners are not. */
-	const char *const argv[] = {
-		MAKER,	      "--quiet", "-x-1",     "-T",  "0",  "--preserve-mtime",
-		"--all-root", "-U",	 IMAGE_UUID, image, tree, NULL};
-	const char *const envp[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL};
-	posix_spawn_file_actions_t actions;
-	int err;
+	struct erofs_super super;
+	struct stat st;
 
-	posix_spawn_file_actions_init(&actions);
-	err = posix_spawn_file_actions_addfchdir_np(&actions, dirfd);
-	if (!err)
-		err = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
-						       O_WRONLY, 0);
-	if (!err)
-		err = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-	if (!err)
-		err = posix_spawnp(ret_pid, MAKER, &actions, NULL, (char *const *)(uintptr_t)argv,
-				   (char *const *)(uintptr_t)envp);
-	posix_spawn_file_actions_destroy(&actions);
-	return -err;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+	    pread_full(fd, &super, sizeof(super), EROFS_SUPER_AT) != sizeof(super))
+		return false;
+	return super.magic == EROFS_MAGIC && super.block_shift == EROFS_BLOCK_SHIFT &&
+	       (uint64_t)st.st_size >= (uint64_t)super.blocks << EROFS_BLOCK_SHIFT;
 }
 
-/** Return: whether it ended well in time. */
-static bool wait_for(pid_t pid)
+int erofs_image_open(int dirfd, const char *name)
 {
-	CLEANUP_FD int pidfd = pidfd_open(pid, 0);
-	struct pollfd gone = {.fd = pidfd, .events = POLLIN};
-	int status = 0;
+	CLEANUP_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
 
-	if (pidfd >= 0 && poll(&gone, 1, RUN_MAX_S * 1000) == 0)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) && !WEXITSTATUS(status);
+	if (fd < 0)
+		return -errno;
+	if (is_whole(fd))
+		return steal_fd(&fd);
+	log_warn("%s: not a whole EROFS image: it is made again", name);
+	return -ENOENT;
 }
 
-static int make(int dirfd, const char *tree, const char *name)
+/* ---- making ---------------------------------------------------------------------------------- */
+
+/** A name that the store takes for litter when it starts. */
+static void temp_name(const struct erofs_draft *d, char ret[NAME_BYTES])
+{
+	snprintf(ret, NAME_BYTES, ".%s", d->name);
+}
+
+void erofs_draft_drop(struct erofs_draft *d)
 {
 	char temp[NAME_BYTES];
-	pid_t pid = -1;
-	int err;
 
-	snprintf(temp, sizeof(temp), TEMP_PREFIX "%s", name);
-	unlinkat(dirfd, temp, 0);
-	err = spawn(dirfd, tree, temp, &pid);
-	if (err) {
-		log_error(MAKER ": %s: it makes the disks of kernel guests: install erofs-utils",
-			  strerror(-err));
-		return err;
+	if (d->fd >= 0) {
+		temp_name(d, temp);
+		unlinkat(d->dirfd, temp, 0);
 	}
-	if (!wait_for(pid)) {
-		log_error(MAKER ": it made no image of %s: is the disk full?", tree);
-		unlinkat(dirfd, temp, 0);
-		return -EIO;
-	}
-	return renameat(dirfd, temp, dirfd, name) ? -errno : 0;
+	cleanup_fd(&d->fd);
+	cleanup_fd(&d->tree_fd);
+	cleanup_fd(&d->dirfd);
+	*d = (struct erofs_draft)EROFS_DRAFT_INIT;
 }
 
-int erofs_image_open(int dirfd, const char *tree, const char *name)
+int erofs_draft_make(struct erofs_draft *d, int dirfd, const char *tree, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC), err;
+	struct unpacker_result result = {.error = ""};
+	char temp[NAME_BYTES];
+	int err = 0;
 
-	if (fd >= 0 || errno != ENOENT)
-		return fd < 0 ? -errno : fd;
-	err = make(dirfd, tree, name);
-	if (err)
-		return err;
-	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	*d = (struct erofs_draft){dirfd, -1, -1, tree, name};
+	temp_name(d, temp);
+	d->tree_fd = openat(dirfd, tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->tree_fd >= 0)
+		d->fd = openat(dirfd, temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (d->fd < 0)
+		err = -errno;
+	if (!err)
+		err = code_unpacker_run(UNPACKER_JOB_DISK, d->tree_fd, d->fd, &result);
+	if (!err && fsync(d->fd)) /* here, so that its install takes no time */
+		err = -errno;
+	if (err) {
+		log_error("%s: cannot be made of %s: %s", name, tree,
+			  *result.error ? result.error : strerror(-err));
+		erofs_draft_drop(d);
+	}
+	return err;
+}
+
+/** The tree's number is its own as long as the draft holds it open. */
+static int check_tree(const struct erofs_draft *d)
+{
+	struct stat made_of, now;
+
+	if (fstat(d->tree_fd, &made_of) || fstatat(d->dirfd, d->tree, &now, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? -ESTALE : -errno;
+	return made_of.st_dev == now.st_dev && made_of.st_ino == now.st_ino ? 0 : -ESTALE;
+}
+
+int erofs_draft_install(struct erofs_draft *d)
+{
+	char temp[NAME_BYTES];
+	int err = check_tree(d);
+
+	temp_name(d, temp);
+	if (!err)
+		err = snapshot_file_install(d->dirfd, d->fd, temp, d->name);
+	if (!err)
+		cleanup_fd(&d->fd); /* and nothing is left to remove */
+	if (!err)
+		d->fd = -1;
+	erofs_draft_drop(d);
+	return err;
 }

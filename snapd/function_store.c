@@ -16,7 +16,6 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
-#include "snapd/erofs_image.h"
 #include "snapd/layer_store.h"
 #include "snapd/tree.h"
 
@@ -527,14 +526,28 @@ int store_code_image(const char *name, uint32_t number)
 {
 	CLEANUP_FD int package = store_package_open(name, number);
 
-	return package < 0 ? package : erofs_image_open(package, "tree", STORE_CODE_IMAGE);
+	return package < 0 ? package : erofs_image_open(package, STORE_CODE_IMAGE);
 }
 
 int store_opt_image(const char *name, uint32_t number)
 {
 	CLEANUP_FD int dirfd = store_version_open(name, number);
 
-	return dirfd < 0 ? dirfd : erofs_image_open(dirfd, STORE_OPT_NAME, STORE_OPT_IMAGE);
+	return dirfd < 0 ? dirfd : erofs_image_open(dirfd, STORE_OPT_IMAGE);
+}
+
+int store_code_draft(const char *name, uint32_t number, struct erofs_draft *ret)
+{
+	int package = store_package_open(name, number);
+
+	return package < 0 ? package : erofs_draft_make(ret, package, "tree", STORE_CODE_IMAGE);
+}
+
+int store_opt_draft(const char *name, uint32_t number, struct erofs_draft *ret)
+{
+	int dirfd = store_version_open(name, number);
+
+	return dirfd < 0 ? dirfd : erofs_draft_make(ret, dirfd, STORE_OPT_NAME, STORE_OPT_IMAGE);
 }
 
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size)

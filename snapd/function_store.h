@@ -24,6 +24,7 @@
 
 #include <stdint.h>
 
+#include "snapd/erofs_image.h"
 #include "snapd/function.h"
 
 #define STORE_PACKAGE_NAME  "package"
@@ -102,11 +103,15 @@ int store_package_open(const char *name, uint32_t number);
 int store_code_path(const char *name, uint32_t number, char *buf, size_t size);
 /** store_opt_path() - the same of its merged layers; not there when it has none. */
 int store_opt_path(const char *name, uint32_t number, char *buf, size_t size);
-/** store_code_image() - a version's code as a disk image, made where there is none yet.
- * store_opt_image() - the same of its merged layers. Return: a descriptor for reading, or -errno.
+/** store_code_image() - a version's code as a disk image. store_opt_image() - the same of its
+ * merged layers. Return: a descriptor for reading, -ENOENT: it has to be made, or another -errno.
  */
 int store_code_image(const char *name, uint32_t number);
 int store_opt_image(const char *name, uint32_t number);
+/** store_code_draft(), store_opt_draft() - make it (erofs_image.h): not in WORKER_FILES, where it
+ * is installed. */
+int store_code_draft(const char *name, uint32_t number, struct erofs_draft *ret);
+int store_opt_draft(const char *name, uint32_t number, struct erofs_draft *ret);
 /** store_snapshot_path() - absolute path of a version's snapshot, into @buf. Does not block. */
 int store_snapshot_path(const char *name, uint32_t number, char *buf, size_t size);
 

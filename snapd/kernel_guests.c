@@ -113,24 +113,41 @@ static int open_roots(int dirfd)
 	return err;
 }
 
+static int make_empty(int dirfd)
+{
+	struct erofs_draft draft = EROFS_DRAFT_INIT;
+	int fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
+	int ret = fd < 0 ? -errno : erofs_draft_make(&draft, fd, EMPTY_TREE, EMPTY_IMAGE);
+
+	return ret ? ret : erofs_draft_install(&draft);
+}
+
 /** /opt of functions without layers. */
 static int open_empty(const char *state_dir)
 {
 	CLEANUP_FD int dirfd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret;
 
-	if (dirfd < 0 || (mkdirat(dirfd, EMPTY_TREE, 0755) && errno != EEXIST))
+	if (dirfd < 0)
 		return -errno;
-	guests.empty_fd = erofs_image_open(dirfd, EMPTY_TREE, EMPTY_IMAGE);
+	guests.empty_fd = erofs_image_open(dirfd, EMPTY_IMAGE);
+	if (guests.empty_fd != -ENOENT)
+		return MIN(guests.empty_fd, 0);
+	ret = mkdirat(dirfd, EMPTY_TREE, 0755) && errno != EEXIST ? -errno : 0;
+	if (!ret)
+		ret = make_empty(dirfd);
 	unlinkat(dirfd, EMPTY_TREE, AT_REMOVEDIR);
-	return MIN(guests.empty_fd, 0);
+	if (!ret)
+		guests.empty_fd = erofs_image_open(dirfd, EMPTY_IMAGE);
+	return ret ? ret : MIN(guests.empty_fd, 0);
 }
 
-int kernel_guests_init(const char *dir, const char *state_dir)
+int kernel_guests_init(const char *dir, const char *state_dir, bool host_can)
 {
 	CLEANUP_FD int dirfd = -1;
 	int err;
 
-	guests.host_can = cpu_host_runs_kernels();
+	guests.host_can = host_can;
 	snprintf(guests.dir, sizeof(guests.dir), "%s", dir);
 	if (!*dir)
 		return 0;

@@ -27,10 +27,11 @@ enum { KERNEL_GUEST_MEMORY_MIN_MIB = 128, KERNEL_GUEST_MEMORY_MAX_MIB = 3072 };
  * kernel_guests_init() - open the images; at the start, it blocks.
  * @dir: "": this node runs no kernel guests
  * @state_dir: an image of nothing is kept there
+ * @host_can: cpu_host_runs_kernels()
  * Return: 0, also on a host that cannot run any (kernel_guests_trouble() says so then), or -errno
  * with a log line that says what to do.
  */
-int kernel_guests_init(const char *dir, const char *state_dir);
+int kernel_guests_init(const char *dir, const char *state_dir, bool host_can);
 void kernel_guests_finish(void);
 
 /** kernel_guests_run_here() - can this node run any? */

@@ -15,6 +15,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/cpu_feature.h"
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "common/util.h"
@@ -283,7 +284,7 @@ static void open_files(const struct options *o, struct resources *res)
 
 static void open_kernel_guests(const struct options *o)
 {
-	int ret = kernel_guests_init(o->kernel_guests, o->state);
+	int ret = kernel_guests_init(o->kernel_guests, o->state, cpu_host_runs_kernels());
 
 	if (ret)
 		die("%s: %s: functions with GuestKind kernel boot from there: see "

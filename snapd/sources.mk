@@ -31,7 +31,7 @@ snapd_SRCS += snapd/api_event.c snapd/event_attempt.c snapd/event_destination.c 
 	snapd/event_policy.c snapd/event_queue.c snapd/event_store.c snapd/event_writer.c
 
 # unpacker: archives, in a jail
-unpacker_parts_SRCS := snapd/unpacker/oci.c snapd/unpacker/unpack.c snapd/unpacker/zip.c
+unpacker_parts_SRCS := snapd/unpacker/erofs.c snapd/unpacker/oci.c snapd/unpacker/unpack.c snapd/unpacker/zip.c
 unpacker_parts_LDLIBS := -lzip -larchive -ljansson -lnettle
 unpacker_MAIN := snapd/unpacker/main.c
 unpacker_LIBS := unpacker_parts snapd common

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* version_open.c - get a version's code and template ready, in the worker */
+/*
+ * version_open.c - get a version's code and template ready, in the worker
+ *
+ * An opening goes through WORKER_FILES. Where the disks of a kernel guest have to be made first, it
+ * goes through WORKER_IMAGES for that, so that nobody else waits, and then once more through the
+ * first, which gives them their names. $LATEST may be changed meanwhile: what was opened of it is
+ * then of no use, and the opening begins anew.
+ */
 #include "snapd/version_open.h"
 
 #include <errno.h>
@@ -16,7 +23,12 @@
 
 enum { TEMPLATES_MAX = 64 };
 
-/** struct opening - one job. The worker reads @name, @number and the flags, and writes the rest. */
+/**
+ * struct opening - one job. The worker reads @name, @number and the flags, and writes the rest.
+ * @revision: of the version as it was when this began
+ * @code_draft, @opt_draft: disks that were made
+ * @make_code, @make_opt: those that have to be made; @made: that was tried
+ */
 struct opening {
 	struct work work;
 	struct version *version;
@@ -26,6 +38,9 @@ struct opening {
 	uint32_t number;
 	enum guest_kind kind;
 	bool want_code, want_opt, want_template, drop_cache;
+	char revision[UUID_CHARS + 1];
+	struct erofs_draft code_draft, opt_draft;
+	bool make_code, make_opt, made;
 	int code_fd, opt_fd;
 	struct template *template;
 	int err, template_err;
@@ -47,12 +62,30 @@ static int open_dirs(struct opening *o)
 	return ret;
 }
 
+/** Drafts of a tree that is no longer there are of no use to anybody. */
+static int install_images(struct opening *o)
+{
+	int ret = o->code_draft.fd < 0 ? 0 : erofs_draft_install(&o->code_draft);
+
+	if (!ret && o->opt_draft.fd >= 0)
+		ret = erofs_draft_install(&o->opt_draft);
+	return ret;
+}
+
 /** Of a kernel guest: disks. */
 static int open_images(struct opening *o)
 {
+	int ret = install_images(o);
+
+	if (ret)
+		return ret;
 	o->code_fd = store_code_image(o->name, o->number);
-	if (o->code_fd >= 0 && o->want_opt)
+	if (o->want_opt)
 		o->opt_fd = store_opt_image(o->name, o->number);
+	o->make_code = o->code_fd == -ENOENT && !o->made;
+	o->make_opt = o->opt_fd == -ENOENT && !o->made;
+	if (o->make_code || o->make_opt)
+		return 0;
 	return o->code_fd < 0 ? o->code_fd : o->want_opt ? MIN(o->opt_fd, 0) : 0;
 }
 
@@ -89,8 +122,10 @@ static void opening_run(struct work *work)
 {
 	struct opening *o = container_of(work, struct opening, work);
 
-	if (o->want_code)
+	if (o->want_code && !o->err)
 		o->err = open_code(o);
+	if (o->make_code || o->make_opt)
+		return;
 	if (!o->err && o->want_template)
 		o->err = o->template_err = open_template(o);
 }
@@ -107,12 +142,81 @@ static void limit_templates(const struct version *keep)
 				version_drop_template(v);
 }
 
+static void opening_done(struct work *work);
+
+static void make_run(struct work *work)
+{
+	struct opening *o = container_of(work, struct opening, work);
+
+	if (o->make_code)
+		o->err = store_code_draft(o->name, o->number, &o->code_draft);
+	if (!o->err && o->make_opt)
+		o->err = store_opt_draft(o->name, o->number, &o->opt_draft);
+	if (o->err)
+		snprintf(o->text.text, sizeof(o->text.text),
+			 "code of %s: its disk cannot be made: %s", o->name, strerror(-o->err));
+}
+
+static void make_done(struct work *work)
+{
+	struct opening *o = container_of(work, struct opening, work);
+
+	o->make_code = o->make_opt = false;
+	o->made = true;
+	o->work = (struct work){.run = opening_run, .done = opening_done};
+	worker_queue(&o->work);
+}
+
+static void let_go(struct opening *o)
+{
+	cleanup_fd(&o->code_fd);
+	cleanup_fd(&o->opt_fd);
+	o->code_fd = o->opt_fd = -1;
+	erofs_draft_drop(&o->code_draft);
+	erofs_draft_drop(&o->opt_draft);
+}
+
+static void begin(struct opening *o)
+{
+	const struct version *v = o->version;
+
+	memcpy(o->revision, v->revision, sizeof(o->revision));
+	o->kind = v->settings.guest_kind;
+	o->want_code = v->code_fd < 0;
+	o->want_opt = v->settings.layers.count;
+	o->make_code = o->make_opt = o->made = false;
+	o->err = 0;
+	o->text.text[0] = '\0';
+	o->work = (struct work){.run = opening_run, .done = opening_done};
+	worker_queue(&o->work);
+}
+
+/** Is there something to be done before it is over? Then that is queued. */
+static bool goes_on(struct opening *o)
+{
+	if (!o->version->number && strcmp(o->revision, o->version->revision)) {
+		let_go(o);
+		begin(o);
+		return true;
+	}
+	if (!o->make_code && !o->make_opt)
+		return false;
+	cleanup_fd(&o->code_fd);
+	cleanup_fd(&o->opt_fd);
+	o->code_fd = o->opt_fd = -1;
+	o->work = (struct work){.run = make_run, .done = make_done};
+	worker_queue_on(WORKER_IMAGES, &o->work);
+	return true;
+}
+
 static void opening_done(struct work *work)
 {
 	struct opening *o = container_of(work, struct opening, work);
 	struct version *v = o->version;
 	size_t ws_count;
 
+	if (goes_on(o))
+		return;
 	v->opening = false;
 	v->open_err = o->template_err;
 	if (o->code_fd >= 0 && !o->err) {
@@ -120,8 +224,7 @@ static void opening_done(struct work *work)
 		v->code_fd = steal_fd(&o->code_fd);
 		v->opt_fd = steal_fd(&o->opt_fd);
 	}
-	cleanup_fd(&o->code_fd);
-	cleanup_fd(&o->opt_fd);
+	let_go(o);
 	if (o->template) {
 		template_retire(v->template);
 		v->template = o->template;
@@ -141,20 +244,17 @@ int version_open(struct version *v, bool drop_cache, version_opened_fn done)
 
 	if (!o)
 		return -ENOMEM;
-	o->work = (struct work){.run = opening_run, .done = opening_done};
 	o->version = v;
 	o->function = function_get(v->function);
 	o->done = done;
 	snprintf(o->name, sizeof(o->name), "%s", v->function->name);
 	o->number = v->number;
-	o->kind = v->settings.guest_kind;
-	o->want_code = v->code_fd < 0;
 	o->want_template = v->number && v->state == VERSION_ACTIVE && !v->template && !v->cold_boot;
 	o->drop_cache = drop_cache;
-	o->want_opt = v->settings.layers.count;
 	o->code_fd = o->opt_fd = -1;
+	o->code_draft = o->opt_draft = (struct erofs_draft)EROFS_DRAFT_INIT;
 	v->opening = true;
-	worker_queue(&o->work);
+	begin(o);
 	return 0;
 }
 

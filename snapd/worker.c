@@ -175,7 +175,7 @@ int worker_restart(enum worker_id id)
 
 bool worker_is_idle(void)
 {
-	return !workers[WORKER_FILES].pending;
+	return !workers[WORKER_FILES].pending && !workers[WORKER_IMAGES].pending;
 }
 
 void worker_finish(void)

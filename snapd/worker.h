@@ -9,6 +9,8 @@
 enum worker_id {
 	WORKER_FILES,  /**< worker_queue() */
 	WORKER_EVENTS, /**< commits accepted events */
+	WORKER_IMAGES, /**< makes disks of kernel guests, which takes as long as their code is large
+			*/
 	WORKER_COUNT
 };
 
@@ -33,7 +35,7 @@ void worker_queue_on(enum worker_id id, struct work *work);
 void worker_stop(enum worker_id id);
 /** worker_restart() - start a thread again that was stopped. Return: 0 or -errno. */
 int worker_restart(enum worker_id id);
-/** worker_is_idle() - has worker_queue()'s thread nothing to do, and is all that it did done()? */
+/** worker_is_idle() - is nobody at the state directory's files, and is all that was done done()? */
 bool worker_is_idle(void);
 /** worker_finish() - the same with all of them. */
 void worker_finish(void);

@@ -198,3 +198,8 @@ test_kernel_cpu_LIBS := vmm common
 UNIT_TESTS += test_kernel_machine
 test_kernel_machine_LIBS := vmm snapshot common
 test_kernel_machine_LDLIBS := $(vmm_LDLIBS) -Wl,--wrap=ioctl
+# What an instance is given of the host.
+UNIT_TESTS += test_version_open
+$(BUILD)/tests/test_version_open $(BUILD)/tests/test_kernel_guests: | $(BUILD)/bin/unpacker
+test_version_open_LIBS := snapd snapshot common
+test_version_open_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)

@@ -23,8 +23,10 @@
 #include "common/sandbox.h"
 #include "common/util.h"
 #include "common/version.h"
+#include "include/erofs_super.h"
 #include "include/unpacker_abi.h"
 #include "snapd/code.h"
+#include "snapd/unpacker/erofs.h"
 #include "snapd/unpacker/oci.h"
 #include "snapd/unpacker/unpack.h"
 #include "snapd/unpacker/zip.h"
@@ -32,11 +34,12 @@
 enum { MEMORY_MAX = 1 << 30, CPU_SECONDS_MAX = 600, FDS_MAX = 128 };
 
 static const char usage_text[] =
-	"Usage: unpacker zip|oci|pack\n"
+	"Usage: unpacker zip|oci|pack|disk\n"
 	"\n"
 	"snapd starts it for each archive: it unpacks a zip file or an OCI image layout, or\n"
-	"packs a directory, in a jail of its own. It reads from descriptor 3, writes to\n"
-	"descriptor 4 and says how it went on descriptor 5; people have no use for it.\n"
+	"packs a directory, or makes a disk of it, in a jail of its own. It reads from\n"
+	"descriptor 3, writes to descriptor 4 and says how it went on descriptor 5; people\n"
+	"have no use for it.\n"
 	"\n"
 	"  --help     this text\n"
 	"  --version  which Quickthaw this is\n";
@@ -49,7 +52,7 @@ static int set_limits(void)
 	} limits[] = {
 		{RLIMIT_CPU, CPU_SECONDS_MAX},
 		{RLIMIT_NOFILE, FDS_MAX},
-		{RLIMIT_FSIZE, 2 * CODE_BYTES_MAX},
+		{RLIMIT_FSIZE, EROFS_IMAGE_BYTES_MAX}, /* the largest that is made */
 		{RLIMIT_CORE, 0},
 #ifndef __SANITIZE_ADDRESS__ /* whose shadow takes terabytes of addresses */
 		{RLIMIT_AS, MEMORY_MAX},
@@ -90,6 +93,11 @@ static int job_pack(struct unpack *u)
 	return ret ? unpack_refuse(u, ret, NULL, "%s", strerror(-ret)) : 0;
 }
 
+static int job_disk(struct unpack *u)
+{
+	return erofs_pack(u, UNPACKER_FD_FROM, UNPACKER_FD_TO);
+}
+
 static const struct job {
 	const char *name;
 	int (*run)(struct unpack *u);
@@ -98,6 +106,7 @@ static const struct job {
 	{UNPACKER_JOB_ZIP, job_zip, false},
 	{UNPACKER_JOB_OCI, job_oci, true},
 	{UNPACKER_JOB_PACK, job_pack, true},
+	{UNPACKER_JOB_DISK, job_disk, false},
 };
 
 static const struct job *job_of(const char *name)
