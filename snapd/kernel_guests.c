@@ -264,7 +264,7 @@ bool kernel_guests_origin(const struct function_settings *s, struct origin *ret)
 
 unsigned kernel_guests_vcpus(uint32_t memory_mib)
 {
-	unsigned n = memory_mib / MIB_PER_VCPU;
+	unsigned n = (memory_mib + MIB_PER_VCPU - 1) / MIB_PER_VCPU;
 
 	return MAX(1u, MIN(n, (unsigned)VCPUS_MAX));
 }

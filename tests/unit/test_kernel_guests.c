@@ -137,8 +137,9 @@ static void test_vcpus_as_lambda_gives_them(void **state)
 	(void)state;
 	assert_int_equal(kernel_guests_vcpus(128), 1);
 	assert_int_equal(kernel_guests_vcpus(1769), 1);
-	assert_int_equal(kernel_guests_vcpus(3537), 1);
+	assert_int_equal(kernel_guests_vcpus(1770), 2);
 	assert_int_equal(kernel_guests_vcpus(3538), 2);
+	assert_int_equal(kernel_guests_vcpus(3539), 3);
 	assert_int_equal(kernel_guests_vcpus(10240), 4);
 }
 
