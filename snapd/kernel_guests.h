@@ -54,8 +54,8 @@ bool kernel_guests_images(const struct function_settings *s, struct kernel_image
  * goes on reading, and what it was booted with. Return: as above. */
 bool kernel_guests_origin(const struct function_settings *s, struct origin *ret);
 
-/** kernel_guests_vcpus() - as Lambda gives CPU: one for each 1,769 MB, also where less is left; 1 to
- * 4. */
+/** kernel_guests_vcpus() - as Lambda gives CPU: one for each 1,769 MB, also where less is left; 1
+ * to 4. */
 unsigned kernel_guests_vcpus(uint32_t memory_mib);
 
 #endif
