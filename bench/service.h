@@ -61,7 +61,7 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 
 /**
  * service_settle() - wait until the node is idle: the instance before has ended, and its shell was
- * replaced. So each start is measured alone; two seconds at most.
+ * replaced. So each start is measured alone; twenty seconds at most.
  */
 void service_settle(struct service *s);
 
