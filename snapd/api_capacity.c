@@ -84,18 +84,19 @@ void api_capacity(struct http_request *r)
 
 	for (struct function *f = functions_first(); f; f = f->next)
 		add_function(functions, f, now);
-	root = json_pack("{s:{s:I, s:I, s:I, s:I}, s:{s:i, s:i, s:i}, s:{s:i, s:I}, s:{s:i, s:i}, "
-			 "s:o}",
-			 "Memory", "BudgetBytes",
-			 (json_int_t)MIN(b.limit_bytes, (uint64_t)INT64_MAX), "UsedBytes",
-			 (json_int_t)b.used_bytes, "AvailableBytes",
-			 (json_int_t)MIN(b.available_bytes, (uint64_t)INT64_MAX), "ExcessBytes",
-			 (json_int_t)budget_excess(&b), "Instances", "Max", (int)b.instances_max,
-			 "InUse", (int)b.instances, "Idle", (int)keep_count(), "Shells", "Ready",
-			 (int)session_count(INSTANCE_SHELL), "MakeUs",
-			 (json_int_t)(shell_pool_make_ns() / 1000), "Invocations", "InFlight",
-			 (int)scheduler_stats.under_way, "Waiting", (int)scheduler_stats.queued,
-			 "Functions", functions);
+	root = json_pack(
+		"{s:{s:I, s:I, s:I, s:I}, s:{s:i, s:i, s:i}, s:{s:i, s:I, s:I}, s:{s:i, s:i}, "
+		"s:o}",
+		"Memory", "BudgetBytes", (json_int_t)MIN(b.limit_bytes, (uint64_t)INT64_MAX),
+		"UsedBytes", (json_int_t)b.used_bytes, "AvailableBytes",
+		(json_int_t)MIN(b.available_bytes, (uint64_t)INT64_MAX), "ExcessBytes",
+		(json_int_t)budget_excess(&b), "Instances", "Max", (int)b.instances_max, "InUse",
+		(int)b.instances, "Idle", (int)keep_count(), "Shells", "Ready",
+		(int)session_count(INSTANCE_SHELL), "MakeUs",
+		(json_int_t)(shell_pool_make_ns(GUEST_KIND_PROCESS) / 1000), "KernelMakeUs",
+		(json_int_t)(shell_pool_make_ns(GUEST_KIND_KERNEL) / 1000), "Invocations",
+		"InFlight", (int)scheduler_stats.under_way, "Waiting", (int)scheduler_stats.queued,
+		"Functions", functions);
 	http_reply_json(r, 200, root);
 }
 

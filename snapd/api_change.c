@@ -95,6 +95,7 @@ static void retire_version(struct function *f, uint32_t number)
 	log_info("function %s: version %u deleted", f->name, number);
 	function_retire_version(f, v);
 	scheduler_retire_instances(v);
+	scheduler_sizes_changed();
 }
 
 static void write_done(struct work *work)

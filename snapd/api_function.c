@@ -235,6 +235,7 @@ static void take_update(struct store_job *job, struct version *v)
 	version_close_dirs(v);
 	scheduler_retire_instances(v); /* what is invoked from now on is the new one */
 	shell_pool_want_class(scheduler_ram_class(&v->settings));
+	scheduler_sizes_changed();
 }
 
 static void reply_dry_run(struct http_request *r, const struct store_job *job)
@@ -435,6 +436,7 @@ void api_function_delete(const struct api_call *call)
 	functions_remove(f);
 	event_queue_drop(f);
 	scheduler_end_instances(f);
+	scheduler_sizes_changed();
 	function_put(f);
 	worker_queue(&job->work);
 }

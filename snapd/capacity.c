@@ -79,7 +79,7 @@ struct capacity_view capacity_view(struct version *v, uint64_t now_ns)
 		.resident_ns = v->load.resident_ns,
 		.host_resident_ns = scheduler_stats.resident_ns,
 		.boot_ns = v->load.boot_ns,
-		.shell_ns = shell_pool_make_ns(),
+		.shell_ns = shell_pool_make_ns(v->settings.guest_kind),
 		.read_ns = costs.read_ns,
 		.read_bytes = costs.read_bytes,
 		.decode_ns = costs.decode_ns,

@@ -340,9 +340,12 @@ static bool is_process(int pidfd, int pid)
 	return line && strtol(line + strlen("\nPid:\t"), NULL, 10) == pid;
 }
 
+/** Of exactly that size: -ERANGE where a snapd before this one had others. */
 static int ram_class(uint32_t kind, uint32_t ram_mib)
 {
-	return shell_pool_class((enum guest_kind)kind, ram_mib);
+	int class = shell_pool_class((enum guest_kind)kind, ram_mib);
+
+	return class < 0 || shell_pool_ram_mib(class) == ram_mib ? class : -ERANGE;
 }
 
 /** What the entry says of function, version and template, as things of ours. */

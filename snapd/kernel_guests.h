@@ -20,8 +20,13 @@
 #include "snapd/function_settings.h"
 #include "snapd/origin.h"
 
-/** What a kernel guest may have; less leaves no room for its kernel, more is behind a hole. */
-enum { KERNEL_GUEST_MEMORY_MIN_MIB = 128, KERNEL_GUEST_MEMORY_MAX_MIB = 3072 };
+/** What a kernel guest may have; less leaves no room for its kernel, more is behind a hole. Its RAM
+ * is that, rounded up. */
+enum {
+	KERNEL_GUEST_MEMORY_MIN_MIB = 128,
+	KERNEL_GUEST_MEMORY_MAX_MIB = 3072,
+	KERNEL_GUEST_MEMORY_STEP_MIB = 64,
+};
 
 /**
  * kernel_guests_init() - open the images; at the start, it blocks.

@@ -414,6 +414,7 @@ static void start(const struct options *o, struct resources *res)
 	start_events(o);
 	open_signals();
 	handover_begin(on_shell);
+	scheduler_sizes_changed();
 	front_open(o);
 	http_inherit_end();
 	takeover_done();

@@ -201,7 +201,7 @@ static void start(struct version *v, uint64_t now_ns)
 	inst = shell_pool_take(scheduler_ram_class(&v->settings), 1);
 	if (!inst)
 		return;
-	if (!scheduler_cpu_fits(v, inst, text, sizeof(text))) {
+	if (!scheduler_machine_fits(v, inst, text, sizeof(text))) {
 		fail(v, now_ns, text);
 		return;
 	}

@@ -148,6 +148,22 @@ int scheduler_ram_class(const struct function_settings *s)
 				(uint64_t)s->memory_mib + s->tmp_mib + RAM_EXTRA_MIB);
 }
 
+void scheduler_sizes_changed(void)
+{
+	bool in_use[SHELL_POOL_CLASSES] = {false};
+
+	for (struct function *f = functions_first(); f; f = f->next) {
+		for (const struct version *v = &f->latest; v;
+		     v = v == &f->latest ? f->versions : v->next) {
+			int class = scheduler_ram_class(&v->settings);
+
+			if (class >= 0)
+				in_use[class] = true;
+		}
+	}
+	shell_pool_keep_classes(in_use);
+}
+
 /* ---- the queue ------------------------------------------------------------------------------- */
 
 static struct invocation *invocation_of(struct waiting_entry *e)
@@ -263,12 +279,20 @@ void scheduler_release(struct instance *inst)
 /* ---- what an invocation needs ---------------------------------------------------------------- */
 
 /** Its snapshot may come from elsewhere. */
-bool scheduler_cpu_fits(const struct version *v, const struct instance *inst, char *text,
-			size_t text_size)
+bool scheduler_machine_fits(const struct version *v, const struct instance *inst, char *text,
+			    size_t text_size)
 {
 	const struct snapshot_params *need = snapshot_reader_params(v->template->file->reader);
+	uint64_t ram_mib = need->ram_pages * PAGE_BYTES / MIB(1);
 	char missing[256];
 
+	if (inst->kind == GUEST_KIND_KERNEL && ram_mib != inst->ram_mib) {
+		snprintf(text, text_size,
+			 "%s: the snapshot is of a machine with %llu MiB, and this one has %u MiB: "
+			 "publish on a node of this version",
+			 v->template->name, (unsigned long long)ram_mib, inst->ram_mib);
+		return false;
+	}
 	if (!cpu_features_missing(need->cpu_features, inst->cpu_features, missing, sizeof(missing)))
 		return true;
 	snprintf(text, text_size,
@@ -410,7 +434,7 @@ static bool start_new(struct invocation *inv)
 		make_slot();
 		return false;
 	}
-	if (!boot && !scheduler_cpu_fits(v, inst, text, sizeof(text))) {
+	if (!boot && !scheduler_machine_fits(v, inst, text, sizeof(text))) {
 		recapture_replace(v, text);
 		boot = true; /* a forced restore too: the reply says what it was */
 	}
@@ -480,7 +504,7 @@ static uint64_t start_cost_ns(const struct version *v)
 	uint64_t fresh_ns = v->load.resident_alone_ns, alone_ns = v->function->load.alone_ns;
 
 	if (!fresh_ns)
-		fresh_ns = shell_pool_make_ns() + v->load.resident_ns;
+		fresh_ns = shell_pool_make_ns(v->settings.guest_kind) + v->load.resident_ns;
 	return alone_ns ? MIN(fresh_ns, alone_ns * WARM_TO_FRESH) : fresh_ns;
 }
 

@@ -153,6 +153,9 @@ uint32_t scheduler_concurrency_limit(void);
 
 /** scheduler_ram_class() - size class of the shells that can run a version, or -errno. */
 int scheduler_ram_class(const struct function_settings *s);
+/** scheduler_sizes_changed() - functions or versions are gone, or have other settings: shells of
+ * sizes that none has any more are not kept. */
+void scheduler_sizes_changed(void);
 
 struct scheduler_stats {
 	uint64_t starts[START_KIND_COUNT];

@@ -48,10 +48,10 @@ void scheduler_leave_queue(struct invocation *inv);
 void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_kind start);
 /** scheduler_deliver() - tell its caller; @inv is free afterwards, and its function may be gone. */
 void scheduler_deliver(struct invocation *inv, struct invocation_outcome *out);
-/** scheduler_cpu_fits() - does @inst have all that @v's guest saw of its CPU? Else @text says what
- * is missing. */
-bool scheduler_cpu_fits(const struct version *v, const struct instance *inst, char *text,
-			size_t text_size);
+/** scheduler_machine_fits() - does @inst have all that @v's guest saw of its CPU, and its RAM? Else
+ * @text says what is missing. */
+bool scheduler_machine_fits(const struct version *v, const struct instance *inst, char *text,
+			    size_t text_size);
 /** scheduler_release() - @inst is idle: keep it for others, or end it in a moment. */
 void scheduler_release(struct instance *inst);
 

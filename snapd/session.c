@@ -474,11 +474,13 @@ void session_adopt(struct instance *inst, struct version *v, void *owner,
 void session_limit_memory(const struct instance *inst)
 {
 	const struct function_settings *s = &inst->version->settings;
-	/* A kernel guest takes /tmp from its memory. */
-	uint64_t tmp_mib = inst->kind == GUEST_KIND_KERNEL ? 0 : s->tmp_mib;
-	uint64_t mib = (uint64_t)s->memory_mib + tmp_mib + SESSION_EXTRA_MIB;
-	int ret = sandbox_set_memory(&inst->child, MIB(mib));
+	uint64_t mib = (uint64_t)s->memory_mib + s->tmp_mib + SESSION_EXTRA_MIB;
+	int ret;
 
+	/* A kernel guest takes /tmp from its memory, and fills that with files that it has read. */
+	if (inst->kind == GUEST_KIND_KERNEL)
+		mib = inst->ram_mib + SESSION_EXTRA_MIB;
+	ret = sandbox_set_memory(&inst->child, MIB(mib));
 	if (ret && ret != -ENOTSUP)
 		log_about(LOG_LEVEL_WARN, inst->id, inst->request_id, "memory limit: %s",
 			  strerror(-ret));

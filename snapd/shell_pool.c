@@ -4,10 +4,15 @@
  *
  * A shell has everything but a guest: jail, VM, vCPU, memory slots, userfaultfd. Making one takes
  * milliseconds of a CPU, so shells are made when no invocation is under way, unless somebody waits
- * for one. KVM's cost of a memory slot grows with its size, hence classes of RAM.
+ * for one. KVM's cost of a memory slot grows with its size, hence classes of RAM: five for process
+ * guests, of which unused RAM is never touched, and one for each 64 MiB for kernel guests, which
+ * sooner or later use all that they see. Which class a guest needs is arithmetic: a question
+ * changes nothing.
  *
- * A kernel guest's shell is of the very size that its functions have, and has as many vCPUs as
- * goes with that. So those classes come and go with what is in use.
+ * A class is wanted from the first time that somebody needs it until no function has it any more.
+ * Refilling serves those who wait first, class by class in turn, so that no class can keep the
+ * others from theirs; what is kept ready beyond that leaves some slots free, and makes room when
+ * all are taken.
  */
 #include "snapd/shell_pool.h"
 
@@ -30,8 +35,10 @@
 
 enum {
 	CLASS_COUNT = SHELL_POOL_CLASSES,
-	PROCESS_CLASSES = 5,
+	PROCESS_CLASSES = SHELL_POOL_PROCESS_CLASSES,
 	SPAWNS_AT_ONCE = 2,
+	SLOTS_KEPT = 32, /* of instances: not for what nobody waits for */
+	SLOTS_RETRY_MS = 1000,
 	BACKOFF_MAX_MS = 10000,
 	QUIET_MS = 3,
 	FDS = 5,
@@ -43,28 +50,27 @@ static const uint32_t process_mib[PROCESS_CLASSES] = {1024, 2048, 4096, 8192, 16
 
 /**
  * struct shell_class - shells that are alike.
- * @wanted: keep some ready
+ * @wanted: keep some ready, for functions of this class exist
  * @shells: the one that has waited longest first
  * @waiting: how many wait for want of one, since the last refill
  * @failures: in a row: wait longer each time
  */
 struct shell_class {
 	enum guest_kind kind;
-	uint32_t ram_mib; /* 0: not in use */
+	uint32_t ram_mib;
 	bool wanted;
 	struct shell_list shells;
 	unsigned ready, spawning, waiting;
 	unsigned failures;
 	uint64_t backoff_until_ns;
-	uint64_t asked; /* when, counted in questions */
 };
 
 static struct {
 	struct shell_pool_params params;
 	int event_fd;
 	struct shell_class classes[CLASS_COUNT];
-	uint64_t asked;
-	uint64_t make_ns;
+	int next; /* whose turn it is to be refilled */
+	uint64_t make_ns[GUEST_KIND_KERNEL + 1];
 	bool made;	   /* one has been ready */
 	uint64_t busy_ns;  /* an invocation was last under way */
 	uint64_t retry_ns; /* when to look again whether all is quiet */
@@ -74,6 +80,12 @@ static struct {
 } pool = {.event_fd = -1};
 
 static void on_spawned(const struct loop_event *event);
+
+static uint32_t kernel_mib(int class)
+{
+	return KERNEL_GUEST_MEMORY_MIN_MIB +
+	       (uint32_t)(class - PROCESS_CLASSES) * KERNEL_GUEST_MEMORY_STEP_MIB;
+}
 
 int shell_pool_init(const struct shell_pool_params *params)
 {
@@ -85,7 +97,7 @@ int shell_pool_init(const struct shell_pool_params *params)
 
 		pool.classes[class] = (struct shell_class){
 			.kind = process ? GUEST_KIND_PROCESS : GUEST_KIND_KERNEL,
-			.ram_mib = process ? process_mib[class] : 0,
+			.ram_mib = process ? process_mib[class] : kernel_mib(class),
 		};
 		TAILQ_INIT(&pool.classes[class].shells);
 	}
@@ -106,51 +118,19 @@ int shell_pool_init(const struct shell_pool_params *params)
 	return 0;
 }
 
-/** Its shells are not asked for any more: they end, and another size takes its place. */
-static void retire_class(struct shell_class *c)
-{
-	struct instance *inst;
-
-	c->wanted = false;
-	while ((inst = TAILQ_FIRST(&c->shells)))
-		session_end(inst);
-	c->ram_mib = 0;
-}
-
-/** That of the size, else a free one, else the one that was asked for least recently. */
-static int kernel_class(uint32_t ram_mib)
-{
-	int best = -1;
-
-	for (int class = PROCESS_CLASSES; class < CLASS_COUNT; class ++) {
-		struct shell_class *c = &pool.classes[class];
-
-		if (c->ram_mib == ram_mib) {
-			c->asked = ++pool.asked;
-			return class;
-		}
-		if (!c->spawning && (best < 0 || c->asked < pool.classes[best].asked))
-			best = class;
-	}
-	if (best < 0)
-		return -ERANGE;
-	retire_class(&pool.classes[best]);
-	pool.classes[best].ram_mib = ram_mib;
-	pool.classes[best].failures = 0;
-	pool.classes[best].asked = ++pool.asked;
-	return best;
-}
-
 int shell_pool_class(enum guest_kind kind, uint64_t ram_mib)
 {
 	if (kind == GUEST_KIND_KERNEL && !pool.params.kernel_guests)
 		return -ENOTSUP;
-	if (kind == GUEST_KIND_KERNEL && ram_mib && ram_mib <= KERNEL_GUEST_MEMORY_MAX_MIB)
-		return kernel_class((uint32_t)ram_mib);
-	for (int i = 0; kind == GUEST_KIND_PROCESS && i < PROCESS_CLASSES; i++)
-		if (ram_mib <= process_mib[i])
+	for (int i = 0; i < CLASS_COUNT; i++)
+		if (pool.classes[i].kind == kind && ram_mib && ram_mib <= pool.classes[i].ram_mib)
 			return i;
 	return -ERANGE;
+}
+
+uint32_t shell_pool_ram_mib(int class)
+{
+	return pool.classes[class].ram_mib;
 }
 
 void shell_pool_want_class(int class)
@@ -161,14 +141,29 @@ void shell_pool_want_class(int class)
 	pool.classes[class].wanted = true;
 }
 
+void shell_pool_keep_classes(const bool in_use[SHELL_POOL_CLASSES])
+{
+	struct instance *inst;
+
+	for (int class = 1; class < CLASS_COUNT; class ++) {
+		struct shell_class *c = &pool.classes[class];
+
+		if (in_use[class])
+			continue;
+		c->wanted = false;
+		while ((inst = TAILQ_FIRST(&c->shells)))
+			session_end(inst);
+	}
+}
+
 unsigned shell_pool_ready(int class)
 {
 	return pool.classes[class].ready;
 }
 
-uint64_t shell_pool_make_ns(void)
+uint64_t shell_pool_make_ns(enum guest_kind kind)
 {
-	return pool.make_ns;
+	return pool.make_ns[kind];
 }
 
 /** Wait a while before the next of this class. */
@@ -184,25 +179,42 @@ static void note_failure(struct shell_class *c)
 
 void shell_pool_moved(struct instance *inst, enum instance_state from)
 {
-	struct shell_class *c = &pool.classes[inst->ram_class];
+	struct shell_class *c;
 
+	if (from != INSTANCE_SPAWNING && from != INSTANCE_SHELL)
+		return; /* what was taken over in another state may have no class here */
+	c = &pool.classes[inst->ram_class];
 	if (from == INSTANCE_SPAWNING) {
 		c->spawning--;
 		if (inst->state != INSTANCE_SHELL)
 			note_failure(c);
-	} else if (from == INSTANCE_SHELL) {
+	} else {
 		TAILQ_REMOVE(&c->shells, inst, list_link);
 		c->ready--;
 	}
 }
 
+/** Are there none of this kind, because they fail? */
+static bool kind_fails(enum guest_kind kind)
+{
+	bool fails = false;
+
+	for (int class = 0; class < CLASS_COUNT; class ++) {
+		const struct shell_class *c = &pool.classes[class];
+
+		if (c->kind == kind && c->ready)
+			return false;
+		fails |= c->kind == kind && c->failures;
+	}
+	return fails;
+}
+
 const char *shell_pool_trouble(void)
 {
-	if (session_count(INSTANCE_SHELL))
-		return NULL;
-	for (int class = 0; class < CLASS_COUNT; class ++)
-		if (pool.classes[class].failures)
-			return "microVMs cannot be made: the log says why";
+	if (kind_fails(GUEST_KIND_PROCESS))
+		return "microVMs cannot be made: the log says why";
+	if (kind_fails(GUEST_KIND_KERNEL))
+		return "microVMs for kernel guests cannot be made: the log says why";
 	return pool.made ? NULL : "starting: no microVM is ready yet";
 }
 
@@ -336,8 +348,7 @@ void shell_pool_on_shell(struct instance *inst)
 	TAILQ_INSERT_TAIL(&c->shells, inst, list_link);
 	c->ready++;
 	c->failures = 0;
-	if (inst->kind == GUEST_KIND_PROCESS)
-		average_add(&pool.make_ns, inst->changed_ns - inst->requested_ns);
+	average_add(&pool.make_ns[inst->kind], inst->changed_ns - inst->requested_ns);
 	pool.made = true;
 	pool.missing = true; /* perhaps: the next refill finds out */
 }
@@ -358,27 +369,69 @@ struct instance *shell_pool_take(int class, unsigned waiting)
 	return inst;
 }
 
-/** Make what is missing of a class. Return: when to go on with that; UINT64_MAX: nothing is. */
-static uint64_t refill_class(int class, bool quiet, uint64_t now_ns)
+/** All slots are taken, and somebody waits for a shell: one of another class ends. */
+static void make_room(const struct shell_class *wanted)
+{
+	struct shell_class *most = NULL;
+
+	if (session_count(INSTANCE_FREE) || session_count(INSTANCE_ENDING))
+		return;
+	for (int class = 0; class < CLASS_COUNT; class ++) {
+		struct shell_class *c = &pool.classes[class];
+
+		if (c != wanted && c->ready && (!most || c->ready > most->ready))
+			most = c;
+	}
+	if (most)
+		session_end(TAILQ_FIRST(&most->shells));
+}
+
+/** Make shells of a class until it has @want. Return: whether it has, or will have. */
+static bool make_shells(int class, unsigned want)
 {
 	struct shell_class *c = &pool.classes[class];
-	unsigned target = shell_pool_target(class), want = c->waiting;
-	unsigned have = c->spawning + c->ready;
 
-	if (now_ns < c->backoff_until_ns)
-		return have < MAX(want, target) ? c->backoff_until_ns : UINT64_MAX;
-	c->waiting = 0;
-	if (quiet)
-		want = MAX(want, target);
-	while (have < want && session_count(INSTANCE_SPAWNING) < SPAWNS_AT_ONCE &&
+	while (c->spawning + c->ready < want && session_count(INSTANCE_SPAWNING) < SPAWNS_AT_ONCE &&
 	       make_shell(class))
-		have++;
-	return have < MAX(want, target) ? now_ns + QUIET_MS * NSEC_PER_MSEC : UINT64_MAX;
+		pool.next = (class + 1) % CLASS_COUNT;
+	return c->spawning + c->ready >= want;
+}
+
+/** Make what somebody waits for. Whoever still does after that asks again when something changes.
+ * Return: when to go on with it; UINT64_MAX: it is done. */
+static uint64_t serve_waiting(int class, uint64_t now_ns)
+{
+	struct shell_class *c = &pool.classes[class];
+	unsigned want = c->waiting;
+
+	if (!want)
+		return UINT64_MAX;
+	if (now_ns < c->backoff_until_ns)
+		return c->backoff_until_ns;
+	c->waiting = 0;
+	make_room(c);
+	return make_shells(class, want) ? UINT64_MAX : now_ns + QUIET_MS * NSEC_PER_MSEC;
+}
+
+/** The same of what is to be ready before anybody waits for it. */
+static uint64_t keep_ready(int class, bool quiet, uint64_t now_ns)
+{
+	struct shell_class *c = &pool.classes[class];
+	unsigned target = shell_pool_target(class);
+
+	if (c->spawning + c->ready >= target)
+		return UINT64_MAX;
+	if (now_ns < c->backoff_until_ns)
+		return c->backoff_until_ns;
+	if (session_count(INSTANCE_FREE) <= SLOTS_KEPT)
+		return now_ns + SLOTS_RETRY_MS * NSEC_PER_MSEC;
+	return quiet && make_shells(class, target) ? UINT64_MAX : now_ns + QUIET_MS * NSEC_PER_MSEC;
 }
 
 void shell_pool_refill(bool busy, uint64_t now_ns)
 {
 	uint64_t next_ns = UINT64_MAX;
+	int first = pool.next;
 	bool quiet;
 
 	if (busy)
@@ -386,8 +439,10 @@ void shell_pool_refill(bool busy, uint64_t now_ns)
 	if (!pool.missing)
 		return;
 	quiet = now_ns - pool.busy_ns >= QUIET_MS * NSEC_PER_MSEC;
-	for (int class = 0; class < CLASS_COUNT; class ++)
-		next_ns = MIN(next_ns, refill_class(class, quiet, now_ns));
+	for (int i = 0; i < CLASS_COUNT; i++)
+		next_ns = MIN(next_ns, serve_waiting((first + i) % CLASS_COUNT, now_ns));
+	for (int i = 0; i < CLASS_COUNT; i++)
+		next_ns = MIN(next_ns, keep_ready((first + i) % CLASS_COUNT, quiet, now_ns));
 	pool.missing = next_ns != UINT64_MAX;
 	pool.retry_ns = pool.missing ? next_ns : 0;
 }

@@ -203,3 +203,7 @@ UNIT_TESTS += test_version_open
 $(BUILD)/tests/test_version_open $(BUILD)/tests/test_kernel_guests: | $(BUILD)/bin/unpacker
 test_version_open_LIBS := snapd snapshot common
 test_version_open_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
+# Shells of many sizes; nothing is spawned.
+UNIT_TESTS += test_shell_pool
+test_shell_pool_LIBS := snapd snapshot common
+test_shell_pool_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=sandbox_spawn_queue

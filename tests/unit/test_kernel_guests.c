@@ -262,7 +262,7 @@ static void test_images_of_a_tree_that_is_replaced(void **state)
 static void test_classes(void **state)
 {
 	struct shell_pool_params pool = {.ready_per_class = 1};
-	int first, again;
+	int class;
 
 	(void)state;
 	assert_int_equal(event_loop_init(), 0);
@@ -277,24 +277,12 @@ static void test_classes(void **state)
 
 	pool.kernel_guests = true;
 	assert_int_equal(shell_pool_init(&pool), 0);
-	first = shell_pool_class(GUEST_KIND_KERNEL, 256);
-	assert_true(first >= 5 && first < SHELL_POOL_CLASSES);
-	/* Exactly so much, and nothing is rounded. */
-	assert_int_not_equal(shell_pool_class(GUEST_KIND_KERNEL, 257), first);
-	assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 256), first);
+	class = shell_pool_class(GUEST_KIND_KERNEL, 256);
+	assert_int_equal(shell_pool_ram_mib(class), 256);
+	assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 193), class);
+	assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 257), class + 1);
 	assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 0), -ERANGE);
 	assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 3073), -ERANGE);
-	shell_pool_want_class(first);
-	assert_int_equal(shell_pool_target(first), 1);
-	/* More sizes than classes: the one that was asked for least recently goes. */
-	for (uint32_t mib = 300; mib < 300 + SHELL_POOL_CLASSES; mib++) {
-		assert_true(shell_pool_class(GUEST_KIND_KERNEL, mib) >= 5);
-		if (mib % 8 == 0)
-			assert_int_equal(shell_pool_class(GUEST_KIND_KERNEL, 256), first);
-	}
-	assert_int_equal(shell_pool_target(first), 1);
-	again = shell_pool_class(GUEST_KIND_KERNEL, 257);
-	assert_int_equal(shell_pool_target(again), 0);
 	event_loop_finish();
 }
 
