@@ -170,6 +170,7 @@ static void on_moved(struct instance *inst, enum instance_state from)
 static void on_shell(struct instance *inst)
 {
 	shell_pool_on_shell(inst);
+	recapture_on_shell(inst);
 	publish_pump();
 	scheduler_pump();
 }

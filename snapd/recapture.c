@@ -122,19 +122,19 @@ static void check_files(uint64_t now_ns)
 	worker_queue(&recapture.work);
 }
 
-/** All shells of a kind that this snapd has made are of one vmm on one host: any of them tells. */
-static void learn_host(enum guest_kind kind, struct origin *now, bool *known)
+/** All shells of a kind that this snapd has made are of one vmm on one host: the first one tells.
+ */
+void recapture_on_shell(const struct instance *inst)
 {
-	for (uint32_t i = 0; i < INSTANCES_MAX && session_count(INSTANCE_SHELL); i++) {
-		const struct instance *inst = session_instance(i);
+	bool kernel = inst->kind == GUEST_KIND_KERNEL;
+	struct origin *now = kernel ? &recapture.kernels : &recapture.now;
+	bool *known = kernel ? &recapture.kernels_known : &recapture.host_known;
 
-		if (inst->state != INSTANCE_SHELL || inst->child.adopted || inst->kind != kind)
-			continue;
-		now->state_version = inst->state_version;
-		memcpy(now->cpu, inst->cpu_features, sizeof(now->cpu));
-		*known = now->known = recapture.judge = true;
+	if (*known || inst->child.adopted)
 		return;
-	}
+	now->state_version = inst->state_version;
+	memcpy(now->cpu, inst->cpu_features, sizeof(now->cpu));
+	*known = now->known = recapture.judge = true;
 }
 
 /* ---- judging --------------------------------------------------------------------------------- */
@@ -253,10 +253,6 @@ static void start_one(uint64_t now_ns)
 
 void recapture_turn(uint64_t now_ns)
 {
-	if (!recapture.host_known)
-		learn_host(GUEST_KIND_PROCESS, &recapture.now, &recapture.host_known);
-	if (!recapture.kernels_known)
-		learn_host(GUEST_KIND_KERNEL, &recapture.kernels, &recapture.kernels_known);
 	check_files(now_ns);
 	judge_all();
 	start_one(now_ns);

@@ -28,6 +28,8 @@ void recapture_origin(const struct instance *inst, const struct version *v, stru
  */
 void recapture_replace(struct version *v, const char *why);
 
+/** recapture_on_shell() - a shell is ready, which tells what snapshots would be made with. */
+void recapture_on_shell(const struct instance *inst);
 /** recapture_turn() - once per turn of the loop. */
 void recapture_turn(uint64_t now_ns);
 uint64_t recapture_next_ns(void);

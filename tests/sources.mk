@@ -207,3 +207,7 @@ test_version_open_LDLIBS := $(snapd_LDLIBS) $(unpacker_parts_LDLIBS)
 UNIT_TESTS += test_shell_pool
 test_shell_pool_LIBS := snapd snapshot common
 test_shell_pool_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=sandbox_spawn_queue
+# Which snapshots are made again.
+UNIT_TESTS += test_recapture
+test_recapture_LIBS := snapd snapshot common
+test_recapture_LDLIBS := $(snapd_LDLIBS) -Wl,--wrap=session_instance
