@@ -14,7 +14,7 @@
  *     |  BOOT fds ------------------------------> |  cold boot, until the runtime waits
  *     | <------------------------------- LOG ...  |  (any time: guest's stdout and stderr)
  *     | <---------------------------------- READY |  parked at its first /next or /restore/next
- *     |  CAPTURE fd ----------------------------> |  machine and memory go into the file, and
+ *     |  CAPTURE fds ---------------------------> |  machine and memory go into the file, and
  *     | <------------------------------- CAPTURED |  the guest can go on
  *     |                                           |
  *     |  RESTORE fds ---------------------------> |  (instead of BOOT) maps the template, loads

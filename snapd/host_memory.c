@@ -88,3 +88,21 @@ int host_memory_read(const char *root, struct host_memory *ret)
 		ret->stall_us = number_after(pressure, "total=", 0);
 	return 0;
 }
+
+int host_memory_of_process(int pid, uint64_t *ret_pages, uint64_t *ret_own_pages)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned long long pages, file_pages; /* of files and of memfds */
+	char path[32];
+	int ret;
+
+	snprintf(path, sizeof(path), "proc/%d/statm", pid);
+	ret = read_text("", path, &text);
+	if (ret)
+		return ret;
+	if (sscanf(text, "%*u %llu %llu", &pages, &file_pages) != 2 || file_pages > pages)
+		return -EBADMSG;
+	*ret_pages = pages;
+	*ret_own_pages = pages - file_pages;
+	return 0;
+}

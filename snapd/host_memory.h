@@ -18,4 +18,12 @@ struct host_memory {
  * which proc/ and sys/ are. Return: 0 or -errno of /proc/meminfo. */
 int host_memory_read(const char *root, struct host_memory *ret);
 
+/**
+ * host_memory_of_process() - what a process has in memory.
+ * @ret_own_pages: of those, what it shares with nobody: of a private mapping of a template only the
+ * pages that it has written
+ * Return: 0 or -errno.
+ */
+int host_memory_of_process(int pid, uint64_t *ret_pages, uint64_t *ret_own_pages);
+
 #endif

@@ -64,7 +64,8 @@ static void learn(const struct invocation *inv, const struct session_result *res
 		average_add(&v->load.boot_ns, inv->init_ns);
 	if (inv->start == START_RESIDENT)
 		average_add(&scheduler_stats.resident_ns, served_ns);
-	scheduler_learn_memory(inv->inst, result->resident_pages * PAGE_BYTES);
+	scheduler_learn_memory(inv->inst, result->resident_pages * PAGE_BYTES,
+			       result->own_pages * PAGE_BYTES);
 }
 
 static void on_part(struct instance *inst, const void *data, size_t n)

@@ -365,15 +365,25 @@ uint64_t scheduler_instance_bytes(const struct version *v)
 	return BUDGET_SHELL_BYTES + (bytes ? bytes : unknown);
 }
 
-void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes)
+/** Of a process guest. What it had at its capture is shared until it is written, which the working
+ * set tells. */
+static uint64_t own_bytes_of(const struct instance *inst, uint64_t used_bytes)
+{
+	const struct version_snapshot *s = &inst->version->snapshot;
+
+	if (!inst->template)
+		return used_bytes;
+	return s->working_set_pages * PAGE_BYTES +
+	       (used_bytes > s->resident_bytes ? used_bytes - s->resident_bytes : 0);
+}
+
+void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes, uint64_t own_bytes)
 {
 	struct version *v = inst->version;
-	uint64_t shared = inst->template ? v->snapshot.resident_bytes : 0;
-	uint64_t own = used_bytes > shared ? used_bytes - shared : 0;
+	uint64_t own = inst->kind == GUEST_KIND_KERNEL ? own_bytes : own_bytes_of(inst, used_bytes);
 
-	/* What it had at its capture is shared until it is written, which the working set tells. */
-	if (inst->template)
-		own += v->snapshot.working_set_pages * PAGE_BYTES;
+	if (!used_bytes)
+		return; /* not known */
 	v->load.private_bytes = MAX(v->load.private_bytes, own);
 	budget_charge(inst, BUDGET_SHELL_BYTES + own);
 }

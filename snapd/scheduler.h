@@ -136,8 +136,9 @@ void scheduler_retire_instances(const struct version *v);
 bool scheduler_has_room(const struct version *v);
 /** scheduler_instance_bytes() - what one more instance of @v is expected to take for itself. */
 uint64_t scheduler_instance_bytes(const struct version *v);
-/** scheduler_learn_memory() - the guest of @inst has been seen to use so much. */
-void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes);
+/** scheduler_learn_memory() - the guest of @inst has been seen to use so much. @own_bytes: of a
+ * kernel guest: what of that is its own; what a process guest has is told from @used_bytes. */
+void scheduler_learn_memory(struct instance *inst, uint64_t used_bytes, uint64_t own_bytes);
 
 /** scheduler_unreserved_left() - how many more invocations of functions without a reservation may
  * be in flight. */

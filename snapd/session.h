@@ -54,14 +54,20 @@ struct session_failure {
 	size_t text_bytes;
 };
 
-/** struct session_result - an answer. @payload is valid during the call. */
+/**
+ * struct session_result - an answer.
+ * @payload: valid during the call
+ * @resident_pages: memory that the guest has, its template's included; of a kernel guest what its
+ * process has of both. 0: not known
+ * @own_pages: of a kernel guest: of those, what it shares with nobody
+ */
 struct session_result {
 	enum proto_result_kind kind;
 	const void *payload;
 	size_t payload_bytes;
 	uint64_t run_ns;
 	uint64_t restore_ns;
-	uint64_t resident_pages;
+	uint64_t resident_pages, own_pages;
 	uint64_t exits;
 };
 

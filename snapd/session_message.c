@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "snapd/event_loop.h"
+#include "snapd/host_memory.h"
 #include "snapd/kernel_guests.h"
 #include "snapd/session_internal.h"
 
@@ -135,21 +136,6 @@ static const void *map_payload(int fd, size_t n)
 	return map == MAP_FAILED ? NULL : map;
 }
 
-/** Memory of a kernel guest that it has touched since it is this instance, and of its vmm: what its
- * process has. 0: not known. */
-static uint64_t process_pages(const struct instance *inst)
-{
-	CLEANUP_FREE char *text = NULL;
-	unsigned long long pages = 0;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/statm", (int)inst->child.pid);
-	if (inst->kind == GUEST_KIND_KERNEL && !read_file(AT_FDCWD, path, 256, &text, NULL) &&
-	    sscanf(text, "%*u %llu", &pages) != 1)
-		pages = 0;
-	return pages;
-}
-
 static void on_result(struct instance *inst, const struct message *m)
 {
 	const struct proto_result *r = &m->u.result;
@@ -159,7 +145,7 @@ static void on_result(struct instance *inst, const struct message *m)
 		.payload_bytes = r->payload_bytes,
 		.run_ns = r->run_ns,
 		.restore_ns = r->restore_ns,
-		.resident_pages = r->resident_pages ? r->resident_pages : process_pages(inst),
+		.resident_pages = r->resident_pages,
 		.exits = r->exits,
 	};
 	void *map = NULL;
@@ -180,6 +166,10 @@ static void on_result(struct instance *inst, const struct message *m)
 			return;
 		}
 	}
+	/* What a kernel does with its memory only its pages tell. */
+	if (inst->kind == GUEST_KIND_KERNEL &&
+	    host_memory_of_process(inst->child.pid, &result.resident_pages, &result.own_pages))
+		result.resident_pages = result.own_pages = 0;
 	session_enter(inst, INSTANCE_IDLE);
 	inst->invocations++;
 	inst->events->result(inst, &result);

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -299,6 +301,65 @@ static void test_capacity_adds_up_what_is_missing(void **state)
 	assert_int_equal(capacity_predict(&v).start_ns, 0);
 }
 
+/* ---- what an instance has taken -------------------------------------------------------------- */
+
+/** As a vmm has its guest's memory: a template's, mapped privately, and some of its own. */
+static void test_own_memory_is_what_nobody_shares(void **state)
+{
+	enum { TEMPLATE = 400, WRITTEN = 50, NEW = 300 };
+	int fd = memfd_create("template", MFD_CLOEXEC);
+	uint64_t before, own_before, after, own_after;
+	volatile char *map, *anonymous, sum = 0;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, TEMPLATE * PAGE_BYTES), 0);
+	for (off_t i = 0; i < TEMPLATE; i++)
+		assert_int_equal(pwrite(fd, "x", 1, i * PAGE_BYTES), 1);
+	map = mmap(NULL, TEMPLATE * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	anonymous = mmap(NULL, NEW * PAGE_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_int_equal(host_memory_of_process(getpid(), &before, &own_before), 0);
+	for (size_t i = 0; i < TEMPLATE; i++)
+		sum += map[i * PAGE_BYTES];
+	for (size_t i = 0; i < WRITTEN; i++)
+		map[i * PAGE_BYTES] = sum;
+	for (size_t i = 0; i < NEW; i++)
+		anonymous[i * PAGE_BYTES] = 1;
+	assert_int_equal(host_memory_of_process(getpid(), &after, &own_after), 0);
+	/* The kernel may be some pages behind: it counts by thread and CPU. */
+	assert_in_range(after - before, TEMPLATE + NEW - 160, TEMPLATE + NEW + 160);
+	assert_in_range(own_after - own_before, WRITTEN + NEW - 160, WRITTEN + NEW + 160);
+	assert_int_equal(host_memory_of_process(0, &after, &own_after), -ENOENT);
+	close(fd);
+}
+
+static void test_memory_that_an_instance_has_for_itself_is_learnt(void **state)
+{
+	struct template t = {.refs = 1};
+	struct version v = {.snapshot = {.resident_bytes = MIB(100),
+					 .working_set_pages = MIB(10) / PAGE_BYTES}};
+	struct instance inst = {.kind = GUEST_KIND_PROCESS, .version = &v, .template = &t};
+
+	(void)state;
+	/* All frames of a process guest, those of its template too. */
+	scheduler_learn_memory(&inst, MIB(130), 0);
+	assert_int_equal(v.load.private_bytes, MIB(40));
+	assert_int_equal(inst.charge_bytes, BUDGET_SHELL_BYTES + MIB(40));
+	/* A kernel guest that has touched 20 MiB of its template, and taken 90 MiB. */
+	v.load.private_bytes = 0;
+	inst.kind = GUEST_KIND_KERNEL;
+	scheduler_learn_memory(&inst, MIB(110), MIB(90));
+	assert_int_equal(v.load.private_bytes, MIB(90));
+	assert_int_equal(inst.charge_bytes, BUDGET_SHELL_BYTES + MIB(90));
+	/* Less than what the snapshot has is its own all the same. */
+	scheduler_learn_memory(&inst, MIB(60), MIB(30));
+	assert_int_equal(v.load.private_bytes, MIB(90));
+	assert_int_equal(inst.charge_bytes, BUDGET_SHELL_BYTES + MIB(30));
+	scheduler_learn_memory(&inst, 0, 0); /* nobody knows */
+	assert_int_equal(inst.charge_bytes, BUDGET_SHELL_BYTES + MIB(30));
+	budget_charge(&inst, 0);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -325,6 +386,8 @@ int main(void)
 		cmocka_unit_test(test_provisioned_status_is_lambdas),
 		cmocka_unit_test(test_what_is_likely_and_missing_is_loaded),
 		cmocka_unit_test(test_capacity_adds_up_what_is_missing),
+		cmocka_unit_test(test_own_memory_is_what_nobody_shares),
+		cmocka_unit_test(test_memory_that_an_instance_has_for_itself_is_learnt),
 	};
 
 	return cmocka_run_group_tests_name("scheduler_budget", tests, setup, teardown);
