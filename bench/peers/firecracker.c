@@ -5,8 +5,8 @@
  * Written from its published API (src/firecracker/swagger/firecracker.yaml, docs/vsock.md,
  * docs/snapshotting/snapshot-support.md in its repository), version 1.8 or newer: older ones
  * describe their devices on the kernel's command line only, which Debian's kernel does not read.
- * Not run yet for want of a binary: what was shown is that it compiles, and that it is skipped
- * without one.
+ * Not run yet for want of a binary: what was shown is that it is skipped without one, and that a
+ * stand-in which answers 204 gets the requests of a boot. Nothing of a snapshot was shown.
  *
  * Its vsock is a unix socket, named relative to the process' working directory, so that a clone
  * gets one of its own. Connections do not survive a restore: the agent connects again, and the
