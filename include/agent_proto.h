@@ -29,7 +29,8 @@
  * The stream's end. A captured stream may not survive its restore (vhost-vsock and Firecracker
  * reset it), so an agent that loses it connects again, and says READY with AGENT_READY_RUNNING when
  * its runtime runs. LOG and EXITED that it could not write whole before come after that READY; what
- * it had written and the vmm has not read is lost. When nobody has taken the new connection within
+ * it had written and the vmm has not read is lost. So may be the answer to PREPARE or RESUMED: then
+ * the vmm says the same again. When nobody has taken the new connection within
  * AGENT_RECONNECT_MS, the machine has no owner any more: pid 1 resets it, which ends a vmm; as a
  * service, the agent exits.
  *

@@ -187,6 +187,9 @@ test_agent_net_LIBS := agent common
 test_agent_service_LIBS := agent common
 # Kernel guests: images, tables and devices without KVM.
 UNIT_TESTS += test_kernel_boot test_kernel_devices test_kernel_cpu test_agent_link test_net_option
+UNIT_TESTS += test_kernel_shell
+test_kernel_shell_LIBS := vmm snapshot common
+test_kernel_shell_LDLIBS := $(vmm_LDLIBS)
 test_net_option_LIBS := vmm common
 test_agent_link_LIBS := vmm common
 test_agent_link_LDLIBS := -lhttp_parser

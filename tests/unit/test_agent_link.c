@@ -158,7 +158,6 @@ static void test_start(void **state)
 	const struct agent_start *start = (const void *)conns[0].got;
 
 	(void)state;
-	assert_int_equal(agent_link_prepare(&link_), -ENOTCONN);
 	say_ready(0);
 	assert_true(link_.ready);
 	assert_int_equal(conns[0].got_bytes, sizeof(*start) + sizeof(strings));
@@ -225,6 +224,9 @@ static void test_another_version(void **state)
 	assert_non_null(strstr(machine.end_text, "version 99"));
 }
 
+static const struct agent_resumed_done done_now = {.h = {AGENT_RESUMED_DONE, sizeof(done_now)},
+						   .wall_ns = UINT64_MAX};
+
 static const struct agent_identity somebody = {
 	.hostname = "clone-7",
 	.has_mac = true,
@@ -261,6 +263,7 @@ static void test_identity(void **state)
 	say_ready(0);
 	expect_somebody(conns[0].got);
 	assert_int_equal(second->type, AGENT_START);
+	say(&done_now, sizeof(done_now));
 	conns[0].got_bytes = 0;
 	say_ready(AGENT_READY_RUNNING);
 	assert_int_equal(conns[0].got_bytes, 0);
@@ -276,9 +279,15 @@ static void test_identity_not_taken(void **state)
 						.error = -ENODEV};
 
 	(void)state;
+	say_ready(AGENT_READY_RUNNING);
+	assert_int_equal(agent_link_resume(&link_), 0);
 	say(&done, sizeof(done));
+	assert_false(link_.resuming);
 	assert_int_equal(machine.end, MACHINE_RUNS);
 	link_.identity = somebody;
+	say(&done, sizeof(done)); /* was not asked for */
+	assert_int_equal(machine.end, MACHINE_RUNS);
+	assert_int_equal(agent_link_resume(&link_), 0);
 	say(&done, sizeof(done));
 	assert_int_equal(machine.end, MACHINE_BROKEN);
 	assert_non_null(strstr(machine.end_text, "no network card"));
@@ -296,21 +305,94 @@ static void test_clock_behind(void **state)
 	conns[0].got_bytes = 0;
 	done.wall_ns = clock_real_ns() - NSEC_PER_SEC;
 	say(&done, sizeof(done));
-	assert_false(link_.resumed);
+	assert_true(link_.resuming);
 	assert_int_equal(conns[0].got_bytes, sizeof(*again));
 	assert_int_equal(again->flags, 0); /* only the clock */
 	assert_true(again->wall_ns > done.wall_ns);
 	done.wall_ns = clock_real_ns();
 	say(&done, sizeof(done));
-	assert_true(link_.resumed);
+	assert_false(link_.resuming);
 	/* A guest whose clock cannot be set does not keep its vmm busy. */
 	assert_int_equal(agent_link_resume(&link_), 0);
 	done.wall_ns = 0;
-	for (int i = 0; i < 10 && !link_.resumed; i++) {
+	for (int i = 0; i < 10 && link_.resuming; i++) {
 		conns[0].got_bytes = 0;
 		say(&done, sizeof(done));
 	}
-	assert_true(link_.resumed);
+	assert_false(link_.resuming);
+}
+
+static const struct agent_prepared prepared = {.h = {AGENT_PREPARED, sizeof(prepared)}};
+
+/** The agent's stream breaks, and it connects again. */
+static void connect_again(void)
+{
+	services[0].closed(&link_, &conns[0]);
+	assert_false(link_.ready);
+	conns[0].got_bytes = 0;
+	assert_int_equal(services[0].accept(&link_, &conns[0]), 0);
+}
+
+/** What the agent got is one message of @type, and nothing else. */
+static void expect_only(uint32_t type)
+{
+	const struct agent_header *h = (const void *)conns[0].got;
+
+	assert_true(conns[0].got_bytes >= sizeof(*h));
+	assert_int_equal(h->type, type);
+	assert_int_equal(conns[0].got_bytes, h->bytes);
+}
+
+/* A machine that was captured without the agent's stream, or loses it: only what the agent says on
+ * the stream on which it was told counts. */
+static void test_resume_when_it_connects(void **state)
+{
+	struct state_writer w = {0};
+	struct state_reader r;
+
+	(void)state;
+	services[0].closed(&link_, &conns[0]);
+	assert_int_equal(agent_link_save(&link_, &w), 0);
+	agent_link_free(&link_);
+	assert_int_equal(agent_link_new(&link_, &machine, NULL, &events, &machine), 0);
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	assert_int_equal(agent_link_load(&link_, &r), 0);
+	state_writer_free(&w);
+	assert_int_equal(agent_link_resume(&link_), -ENOTCONN);
+	for (int i = 0; i < 3; i++) {
+		connect_again();
+		say(&done_now, sizeof(done_now));
+		assert_true(link_.resuming);
+		assert_int_equal(conns[0].got_bytes, 0);
+		say_ready(AGENT_READY_RUNNING);
+		expect_only(AGENT_RESUMED);
+		assert_true(link_.resuming);
+	}
+	say(&done_now, sizeof(done_now));
+	assert_false(link_.resuming);
+	/* Once is enough. */
+	connect_again();
+	say_ready(AGENT_READY_RUNNING);
+	assert_int_equal(conns[0].got_bytes, 0);
+}
+
+static void test_prepare_when_it_connects(void **state)
+{
+	(void)state;
+	assert_int_equal(agent_link_prepare(&link_), -ENOTCONN);
+	say(&prepared, sizeof(prepared));
+	assert_true(link_.preparing);
+	say_ready(AGENT_READY_RUNNING);
+	expect_only(AGENT_PREPARE);
+	connect_again();
+	assert_true(link_.preparing);
+	say_ready(AGENT_READY_RUNNING);
+	expect_only(AGENT_PREPARE);
+	say(&prepared, sizeof(prepared));
+	assert_false(link_.preparing);
+	connect_again();
+	say_ready(AGENT_READY_RUNNING);
+	assert_int_equal(conns[0].got_bytes, 0);
 }
 
 static void test_state(void **state)
@@ -331,7 +413,7 @@ static void test_state(void **state)
 	assert_int_equal(r.left, 0);
 	assert_int_equal(agent_link_resume(&link_), 0);
 	say((const uint8_t *)&done + 11, sizeof(done) - 11);
-	assert_true(link_.resumed);
+	assert_false(link_.resuming);
 	/* A connection that is not the agent's, or none at all. */
 	for (uint32_t id = 1; id < 5; id++) {
 		memcpy(w.data, &id, sizeof(id));
@@ -404,6 +486,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_identity_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clock_behind, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_resume_when_it_connects, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prepare_when_it_connects, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_next_one_waits, setup, teardown),

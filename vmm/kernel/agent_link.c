@@ -87,7 +87,6 @@ static int send_resumed(struct agent_link *a, const struct agent_identity *who)
 	struct agent_resumed resumed = {.h = {AGENT_RESUMED, sizeof(resumed)},
 					.wall_ns = clock_real_ns()};
 
-	a->resumed = false;
 	if (getrandom(resumed.random, sizeof(resumed.random), 0) != sizeof(resumed.random)) {
 		log_error("agent: no random numbers for it: %s", strerror(errno));
 		return -EIO;
@@ -97,10 +96,24 @@ static int send_resumed(struct agent_link *a, const struct agent_identity *who)
 	return 0;
 }
 
-static int resume(struct agent_link *a)
+int agent_link_resume(struct agent_link *a)
 {
+	a->resuming = true;
 	a->clock_sets = 1;
-	return send_resumed(a, &a->identity);
+	return a->ready ? send_resumed(a, &a->identity) : -ENOTCONN;
+}
+
+int agent_link_prepare(struct agent_link *a)
+{
+	const struct agent_prepare prepare = {.h = {AGENT_PREPARE, sizeof(prepare)},
+					      .flags = AGENT_PREPARE_ZERO_FREE,
+					      .report_ms = REPORT_MS};
+
+	a->preparing = true;
+	if (!a->ready)
+		return -ENOTCONN;
+	send_message(a, &prepare, sizeof(prepare));
+	return 0;
 }
 
 bool agent_identity_empty(const struct agent_identity *who)
@@ -112,6 +125,8 @@ bool agent_identity_empty(const struct agent_identity *who)
 
 static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 {
+	bool runs = ready->flags & AGENT_READY_RUNNING;
+
 	if (ready->version != AGENT_PROTO_VERSION) {
 		machine_finish(a->machine, MACHINE_BROKEN,
 			       "the guest's agent speaks version %u of its protocol, this vmm %u: "
@@ -120,17 +135,19 @@ static void on_ready(struct agent_link *a, const struct agent_ready *ready)
 		return;
 	}
 	a->ready = true;
-	if (!(ready->flags & AGENT_READY_RUNNING)) {
-		if (!a->announced)
-			log_info("the guest's agent is ready, %llu ms after its kernel began",
-				 (unsigned long long)(ready->boot_ns / NSEC_PER_MSEC));
+	if (!runs && !a->announced) {
+		log_info("the guest's agent is ready, %llu ms after its kernel began",
+			 (unsigned long long)(ready->boot_ns / NSEC_PER_MSEC));
 		a->announced = true;
-		/* Before the program starts: the agent does one thing after the other. */
-		if (!agent_identity_empty(&a->identity))
-			resume(a);
-		if (a->argv)
-			send_start(a);
 	}
+	/* The agent does one thing after the other: this is done when the program starts, or when a
+	 * runtime that was captured is given work. */
+	if (a->resuming || (!runs && !agent_identity_empty(&a->identity)))
+		agent_link_resume(a);
+	if (!runs && a->argv)
+		send_start(a);
+	if (a->preparing)
+		agent_link_prepare(a);
 	machine_wake(a->machine);
 }
 
@@ -182,8 +199,8 @@ static bool set_clock_again(struct agent_link *a, const struct agent_resumed_don
 
 static void on_resumed(struct agent_link *a, const struct agent_resumed_done *done)
 {
-	if (set_clock_again(a, done))
-		return;
+	if (!a->ready || !a->resuming || set_clock_again(a, done))
+		return; /* on this connection it was not asked for, or it is again */
 	if (done->error && !agent_identity_empty(&a->identity))
 		machine_finish(a->machine, MACHINE_BROKEN,
 			       "the guest could not take the name or the addresses that it was "
@@ -193,7 +210,15 @@ static void on_resumed(struct agent_link *a, const struct agent_resumed_done *do
 	else if (done->error)
 		log_warn("agent: not everything could be set after the restore: %s",
 			 strerror(-done->error));
-	a->resumed = true;
+	a->resuming = false;
+	machine_wake(a->machine);
+}
+
+static void on_prepared(struct agent_link *a)
+{
+	if (!a->ready)
+		return;
+	a->preparing = false;
 	machine_wake(a->machine);
 }
 
@@ -213,8 +238,7 @@ static bool on_message(struct agent_link *a, const struct agent_header *h)
 		on_exited(a, message);
 		return true;
 	case AGENT_PREPARED:
-		a->prepared = true;
-		machine_wake(a->machine);
+		on_prepared(a);
 		return true;
 	case AGENT_RESUMED_DONE:
 		on_resumed(a, message);
@@ -362,25 +386,6 @@ void agent_link_start(struct agent_link *a)
 {
 	if (a->ready && a->argv)
 		send_start(a);
-}
-
-int agent_link_prepare(struct agent_link *a)
-{
-	const struct agent_prepare prepare = {.h = {AGENT_PREPARE, sizeof(prepare)},
-					      .flags = AGENT_PREPARE_ZERO_FREE,
-					      .report_ms = REPORT_MS};
-
-	a->prepared = false;
-	if (!a->ready)
-		return -ENOTCONN;
-	send_message(a, &prepare, sizeof(prepare));
-	return 0;
-}
-
-int agent_link_resume(struct agent_link *a)
-{
-	a->resumed = false;
-	return a->ready ? resume(a) : -ENOTCONN;
 }
 
 /* ---- life ---- */

@@ -4,7 +4,8 @@
  *
  * Two vsock services: AGENT_CONTROL_PORT for include/agent_proto.h, AGENT_API_PORT for the Runtime
  * API, whose streams the agent bridges. A guest is hostile: a message that breaks the protocol ends
- * the connection, and the agent may connect again.
+ * the connection, and the agent may connect again. What it was asked for and has not answered it is
+ * then asked for again: PREPARED and RESUMED_DONE are always of this run of the machine.
  */
 #ifndef QUICKTHAW_KERNEL_AGENT_LINK_H
 #define QUICKTHAW_KERNEL_AGENT_LINK_H
@@ -43,7 +44,7 @@ bool agent_identity_empty(const struct agent_identity *who);
  * @identity: what it is told before it starts that, and at a restore; strings are the caller's
  * @log: takes what the program writes to @stream, 1 or 2; NULL: that goes to this process's own
  * @ready: the agent is connected
- * @prepared, @resumed: the answer to agent_link_prepare(), agent_link_resume() has come
+ * @preparing, @resuming: from agent_link_prepare(), agent_link_resume() until the agent has done it
  */
 struct agent_link {
 	struct machine *machine;
@@ -53,7 +54,7 @@ struct agent_link {
 	struct agent_identity identity;
 	void (*log)(void *arg, int stream, const void *data, size_t n);
 	void *log_arg;
-	bool ready, prepared, resumed;
+	bool ready, preparing, resuming;
 	unsigned clock_sets; /**< since the restore */
 	bool announced;	     /**< that it is ready, which a guest may say often */
 	struct runtime_api *api;
@@ -75,13 +76,13 @@ void agent_link_free(struct agent_link *a);
 /** agent_link_start() - have the agent of a restored machine start @argv. One that connects anew
  * gets to know by itself. */
 void agent_link_start(struct agent_link *a);
-/** agent_link_prepare() - ask the agent to give back what it does not need; @prepared says when it
- * has. Return: 0, or -ENOTCONN: there is no agent. */
+/** agent_link_prepare() - ask the agent to give back what it does not need; no longer @preparing:
+ * it has. Return: 0, or -ENOTCONN: there is no agent now; one that connects is asked then. */
 int agent_link_prepare(struct agent_link *a);
 /**
  * agent_link_resume() - tell the agent of a restored machine what has changed: the time, and
- * @a->identity. @resumed says when it is done; an identity that it could not take ends the machine.
- * Return: 0, or -ENOTCONN.
+ * @a->identity. No longer @resuming: it is done; an identity that it could not take ends the
+ * machine. Return: 0, -ENOTCONN: there is no agent now, one that connects is told then; or -errno.
  */
 int agent_link_resume(struct agent_link *a);
 

@@ -151,13 +151,13 @@ static bool until_ready(struct machine *m)
 static bool until_prepared(struct machine *m)
 {
 	(void)m;
-	return command.agent.prepared || !command.agent.ready;
+	return !command.agent.preparing;
 }
 
 static bool until_resumed(struct machine *m)
 {
 	(void)m;
-	return command.agent.resumed || !command.agent.ready;
+	return !command.agent.resuming;
 }
 
 static bool until_answered(struct machine *m)
@@ -195,6 +195,7 @@ static int run_until(struct machine *m, bool (*until)(struct machine *m), const 
 	return ret ? ret : m->end ? -ESHUTDOWN : 0;
 }
 
+/** A guest without an agent, which runs no program, is captured as it is. */
 static int capture(struct machine *m, const struct kernel_options *o)
 {
 	bool there;
@@ -203,29 +204,37 @@ static int capture(struct machine *m, const struct kernel_options *o)
 	pthread_mutex_lock(&m->lock);
 	there = !agent_link_prepare(&command.agent);
 	pthread_mutex_unlock(&m->lock);
-	if (there)
+	if (there || command.parked)
 		ret = run_until(m, until_prepared, "capture: the agent gets ready for it");
 	return ret ? ret
 		   : snapshot_file_write(o->capture, o->diff ? o->restore : NULL, write_snapshot,
 					 m);
 }
 
-/** The clones' agent sets the clock and reseeds; nothing is invoked before it has. */
-static int resume(struct machine *m)
+/** Is there something to be done in the clone that only an agent does, or that waits for it? */
+static bool needs_agent(const struct kernel_options *o)
+{
+	return o->argv || o->invoke_count || !agent_identity_empty(&command.agent.identity);
+}
+
+/** The clones' agent sets the clock and reseeds; nothing is invoked before it has. One that is not
+ * connected may still connect. */
+static int resume(struct machine *m, const struct kernel_options *o)
 {
 	bool there;
+	int ret = 0;
 
 	pthread_mutex_lock(&m->lock);
 	there = !agent_link_resume(&command.agent);
 	command.parked = runtime_api_parked(command.agent.api);
 	pthread_mutex_unlock(&m->lock);
-	if (there)
-		return run_until(m, until_resumed, "restore: the agent sets the clock");
-	if (agent_identity_empty(&command.agent.identity))
-		return 0;
-	log_error("restore: no agent runs in this guest: it cannot be given a name or addresses "
-		  "(--hostname, --net TAP,mac=...,ip=...)");
-	return -ENOTCONN;
+	if (there || needs_agent(o))
+		ret = run_until(m, until_resumed, "restore: the agent sets the clock");
+	if (ret && !command.agent.ready)
+		log_error("restore: no agent is connected: without one the guest cannot be given a "
+			  "program, invocations, a name or addresses (--hostname, "
+			  "--net TAP,mac=...,ip=...)");
+	return ret;
 }
 
 /** A clone of a guest without a program gets one. Return: 0, or -errno with a log line. */
@@ -237,6 +246,8 @@ static int start_program(struct machine *m, const struct kernel_options *o)
 		return -EBUSY;
 	}
 	pthread_mutex_lock(&m->lock);
+	command.agent.argv = o->argv;
+	command.agent.envp = o->envp;
 	agent_link_start(&command.agent);
 	pthread_mutex_unlock(&m->lock);
 	return 0;
@@ -265,7 +276,7 @@ static int invoke(struct machine *m, int number, const char *payload)
 /** What was asked for, one after the other. */
 static int do_all(struct machine *m, const struct kernel_options *o)
 {
-	int ret = o->restore ? resume(m) : 0;
+	int ret = o->restore ? resume(m, o) : 0;
 
 	if (!ret && o->restore && o->argv)
 		ret = start_program(m, o);
@@ -341,8 +352,10 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 	if (!ret)
 		ret = agent_link_new(&command.agent, &m, vsock, &api_events, &m);
 	command.agent.identity = who;
-	command.agent.argv = options->argv;
-	command.agent.envp = options->envp;
+	if (!options->restore) { /* a clone's agent is given them once it is up to date */
+		command.agent.argv = options->argv;
+		command.agent.envp = options->envp;
+	}
 	if (!ret)
 		ret = options->restore ? restore(&m, options) : boot(&m, options);
 	ret = ret ? 1 : serve(&m, options);

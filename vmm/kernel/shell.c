@@ -11,7 +11,9 @@
  * Two things need the agent first. A capture: PREPARE is sent when CAPTURE comes, and the file is
  * written once PREPARED has, outside of the lock, since that stops the vCPUs. A restore: until the
  * agent has said RESUMED_DONE the socket is left unread, so no invocation meets a guest with an old
- * clock or another clone's random numbers.
+ * clock or another clone's random numbers. An agent that is not connected, or loses its connection,
+ * is asked as soon as it connects. One that does not answer in time makes the capture fail, and
+ * ends a guest that was restored.
  *
  * Page faults. vCPUs, and the device code with the lock held, may touch a page of the template that
  * is not there. Whoever does sleeps in the kernel until snapd has filled it. For that snapd needs
@@ -33,6 +35,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "vmm/control_internal.h"
@@ -44,6 +47,10 @@
 #include "vmm/working_set.h"
 
 enum { FD_KERNEL = PROTO_DISK_COUNT, FD_INITRD, BOOT_FDS };
+
+/* How long the agent may take: far more than it does. snapd's patience with a capture is longer, so
+ * that it gets an answer. */
+enum { PREPARE_TIMEOUT_S = 90, RESUME_TIMEOUT_S = 60 };
 
 /* Quiet, for every byte of the console is an exit; a panic is still told. */
 static const char cmdline[] = "console=ttyS0 quiet panic=-1 pci=off agent.root=/dev/vda "
@@ -70,7 +77,6 @@ struct kernel_guest {
 	struct agent_link agent;
 	struct virtio_device *disks[PROTO_DISK_COUNT];
 	struct pending_capture capture;
-	bool restored;
 };
 
 static struct kernel_guest guest;
@@ -210,18 +216,19 @@ static int restore(struct control *c, const struct guest_image *image, int *fds)
 {
 	struct kernel_guest *g = guest_of(c);
 	struct machine *m = &g->machine;
-	int ret = attach_disks(g, fds);
+	int ret = attach_disks(g, fds), told;
 
 	c->api = g->agent.api;
 	if (!ret)
 		ret = machine_restore(m, image);
-	if (!ret) {
-		pthread_mutex_lock(&m->lock);
-		g->restored = !agent_link_resume(&g->agent);
-		pthread_mutex_unlock(&m->lock);
-		ret = machine_start(m);
-	}
-	return ret;
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&m->lock);
+	told = agent_link_resume(&g->agent);
+	pthread_mutex_unlock(&m->lock);
+	if (told && told != -ENOTCONN) /* one that is not connected is told later */
+		return told;
+	return machine_start(m);
 }
 
 /* ---- serving --------------------------------------------------------------------------------- */
@@ -229,21 +236,53 @@ static int restore(struct control *c, const struct guest_image *image, int *fds)
 static bool until_resumed(struct machine *m)
 {
 	(void)m;
-	return guest.agent.resumed || !guest.agent.ready || guest.control.over;
+	return !guest.agent.resuming || guest.control.over;
 }
 
-static bool capture_is_due(const struct kernel_guest *g)
-{
-	return g->capture.wanted && (g->agent.prepared || !g->agent.ready);
-}
-
-static bool until_due(struct machine *m)
+static bool until_capture(struct machine *m)
 {
 	(void)m;
-	return guest.control.over || capture_is_due(&guest);
+	return guest.capture.wanted || guest.control.over;
 }
 
-static void capture_now(struct kernel_guest *g)
+static bool until_prepared(struct machine *m)
+{
+	(void)m;
+	return !guest.agent.preparing || guest.control.over;
+}
+
+static uint64_t seconds_from_now_ns(unsigned seconds)
+{
+	return clock_mono_ns() + seconds * NSEC_PER_SEC;
+}
+
+static bool is_over(const struct kernel_guest *g)
+{
+	return g->machine.end || g->control.over;
+}
+
+static const char *agent_is(const struct kernel_guest *g)
+{
+	return g->agent.ready ? "connected" : "not connected";
+}
+
+/** Serve the guest, and not the socket, until the agent has brought it up to date. */
+static void wait_for_resumed(struct kernel_guest *g)
+{
+	struct machine *m = &g->machine;
+
+	if (!machine_run(m, until_resumed, seconds_from_now_ns(RESUME_TIMEOUT_S)))
+		return;
+	pthread_mutex_lock(&m->lock);
+	machine_finish(m, MACHINE_BROKEN,
+		       "the guest's agent, %s, has not set clock and random numbers within %d s of "
+		       "the restore",
+		       agent_is(g), RESUME_TIMEOUT_S);
+	pthread_mutex_unlock(&m->lock);
+}
+
+/** Write the file, unless there is an @err already, and answer. */
+static void finish_capture(struct kernel_guest *g, int err)
 {
 	struct pending_capture *p = &g->capture;
 	const struct capture_target target = {.fd = p->file_fd,
@@ -251,13 +290,25 @@ static void capture_now(struct kernel_guest *g)
 					      .metadata = p->metadata,
 					      .metadata_bytes = p->metadata_bytes};
 	struct capture_stats stats = {0};
-	int ret = machine_capture(&g->machine, &target, &stats);
+	int ret = err ? err : machine_capture(&g->machine, &target, &stats);
 
 	p->wanted = false;
 	cleanup_fd(&p->file_fd);
 	cleanup_fd(&p->pagemap_fd);
 	free(p->metadata);
 	control_captured(&g->control, ret, &stats);
+}
+
+/** Serve the guest until the agent is ready for the capture, and do that. */
+static void serve_capture(struct kernel_guest *g)
+{
+	int ret = machine_run(&g->machine, until_prepared, seconds_from_now_ns(PREPARE_TIMEOUT_S));
+
+	if (ret)
+		log_error("capture: the guest's agent, %s, has not prepared the guest within %d s",
+			  agent_is(g), PREPARE_TIMEOUT_S);
+	if (!is_over(g))
+		finish_capture(g, ret);
 }
 
 static void on_socket(void *arg, int fd, uint32_t events)
@@ -273,17 +324,16 @@ static void run(struct control *c)
 	struct machine *m = &g->machine;
 	int ret;
 
-	if (g->restored)
-		machine_run(m, until_resumed, UINT64_MAX);
+	wait_for_resumed(g);
 	pthread_mutex_lock(&m->lock);
-	ret = m->end || c->over ? 0 : machine_watch(m, c->sock, EPOLLIN, on_socket, c);
+	ret = is_over(g) ? 0 : machine_watch(m, c->sock, EPOLLIN, on_socket, c);
 	if (ret)
 		control_breach(c, "the control socket cannot be waited for: %s", strerror(-ret));
 	pthread_mutex_unlock(&m->lock);
-	while (!m->end && !c->over) {
-		machine_run(m, until_due, UINT64_MAX);
-		if (!m->end && !c->over && capture_is_due(g))
-			capture_now(g);
+	while (!is_over(g)) {
+		machine_run(m, until_capture, UINT64_MAX);
+		if (!is_over(g))
+			serve_capture(g);
 	}
 }
 
@@ -311,8 +361,7 @@ static void capture(struct control *c, const struct control_capture *capture)
 	p->file_fd = steal_fd(capture->file_fd);
 	p->pagemap_fd = steal_fd(capture->pagemap_fd);
 	p->wanted = true;
-	if (agent_link_prepare(&g->agent))
-		machine_wake(&g->machine);
+	agent_link_prepare(&g->agent);
 }
 
 static int trace(struct control *c, int pagemap_fd, uint8_t *ret_marks)
