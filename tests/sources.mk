@@ -192,7 +192,7 @@ test_kernel_shell_LIBS := vmm snapshot common
 test_kernel_shell_LDLIBS := $(vmm_LDLIBS)
 test_net_option_LIBS := vmm common
 test_agent_link_LIBS := vmm common
-test_agent_link_LDLIBS := -lhttp_parser
+test_agent_link_LDLIBS := -lhttp_parser -Wl,--wrap=log_write
 test_kernel_boot_LIBS := vmm snapshot common
 test_kernel_devices_LIBS := vmm snapshot common
 test_kernel_devices_LDLIBS := -Wl,--wrap=clock_gettime

@@ -23,7 +23,7 @@ struct vsock_conn {
 	void *priv;
 	uint8_t got[1 << 17];
 	size_t got_bytes;
-	bool ended, closed;
+	bool ended, closed, full;
 };
 
 static struct vsock_conn conns[3] = {{.id = 0, .port = AGENT_CONTROL_PORT},
@@ -42,6 +42,8 @@ int vsock_listen_local(struct virtio_device *d, const struct vsock_service *serv
 
 int vsock_send(struct vsock_conn *c, const void *data, size_t n)
 {
+	if (c->full)
+		return -ENOBUFS;
 	assert_true(c->got_bytes + n <= sizeof(c->got));
 	memcpy(c->got + c->got_bytes, data, n);
 	c->got_bytes += n;
@@ -84,6 +86,16 @@ struct vsock_conn *vsock_conn_by_id(struct virtio_device *d, uint32_t id)
 	return id < ARRAY_SIZE(conns) ? &conns[id] : NULL;
 }
 
+static unsigned log_lines;
+void __wrap_log_write(enum log_level level, const char *fmt, ...);
+
+void __wrap_log_write(enum log_level level, const char *fmt, ...)
+{
+	(void)level;
+	(void)fmt;
+	log_lines++;
+}
+
 void machine_wake(struct machine *m)
 {
 	(void)m;
@@ -121,7 +133,7 @@ static int setup(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(conns); i++) {
 		conns[i].got_bytes = 0;
 		conns[i].priv = NULL;
-		conns[i].ended = conns[i].closed = false;
+		conns[i].ended = conns[i].closed = conns[i].full = false;
 	}
 	memset(&machine, 0, sizeof(machine));
 	service_count = 0;
@@ -395,6 +407,29 @@ static void test_prepare_when_it_connects(void **state)
 	assert_int_equal(conns[0].got_bytes, 0);
 }
 
+/* However often a guest does what is worth a line in the host's log, there are a few. */
+static void test_log_has_an_end(void **state)
+{
+	static const struct agent_header bad = {AGENT_TYPE_END, 8};
+	struct agent_resumed_done failed = {.h = {AGENT_RESUMED_DONE, sizeof(failed)},
+					    .error = -EPERM};
+
+	(void)state;
+	log_lines = 0;
+	say_ready(AGENT_READY_RUNNING);
+	for (int i = 0; i < 1000; i++)
+		say(&failed, sizeof(failed));
+	assert_int_equal(log_lines, 0); /* nobody has asked */
+	for (int i = 0; i < 1000; i++) {
+		say(&bad, sizeof(bad));
+		assert_int_equal(services[0].accept(&link_, &conns[0]), 0);
+	}
+	conns[0].full = true;
+	for (int i = 0; i < 1000; i++)
+		say_ready(0);
+	assert_true(log_lines > 0 && log_lines < 20);
+}
+
 static void test_state(void **state)
 {
 	const struct agent_resumed_done done = {.h = {AGENT_RESUMED_DONE, sizeof(done)},
@@ -488,6 +523,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_clock_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_resume_when_it_connects, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prepare_when_it_connects, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_log_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_next_one_waits, setup, teardown),

@@ -3,6 +3,8 @@
 #include "vmm/kernel/agent_link.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -21,12 +23,33 @@ enum { REPORT_MS = 2500 };
 /* How far behind a restored guest's clock may be, and how often it is set. */
 enum { CLOCK_BEHIND_MS_MAX = 5, CLOCK_SETS_MAX = 4 };
 
+enum { COMPLAINTS_MAX = 8 };
+
+static void complain(struct agent_link *a, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/** What a guest can bring about as often as it likes is told a few times: the log is the host's. */
+static void complain(struct agent_link *a, const char *fmt, ...)
+{
+	char text[200];
+	va_list ap;
+
+	if (a->complaints == COMPLAINTS_MAX)
+		return;
+	a->complaints++;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_warn("agent: %s%s", text,
+		 a->complaints == COMPLAINTS_MAX ? " (and no more of this guest's is told)" : "");
+}
+
 static void send_message(struct agent_link *a, const void *message, size_t n)
 {
 	int ret = a->conn ? vsock_send(a->conn, message, n) : -ENOTCONN;
 
 	if (ret)
-		log_warn("agent: it does not take a message: %s", strerror(-ret));
+		complain(a, "it does not take a message: %s", strerror(-ret));
 }
 
 /** Strings of a list, one behind the other. Return: how many, or -E2BIG. */
@@ -208,7 +231,7 @@ static void on_resumed(struct agent_link *a, const struct agent_resumed_done *do
 			       strerror(-done->error),
 			       done->error == -ENODEV ? ": it has no network card eth0" : "");
 	else if (done->error)
-		log_warn("agent: not everything could be set after the restore: %s",
+		complain(a, "not everything could be set after the restore: %s",
 			 strerror(-done->error));
 	a->resuming = false;
 	machine_wake(a->machine);
@@ -297,7 +320,7 @@ static void on_data(void *arg, struct vsock_conn *c, const void *data, size_t n)
 		n -= part;
 		if (take_messages(a))
 			continue;
-		log_warn("agent: it breaks the protocol: its connection ends");
+		complain(a, "it breaks the protocol: its connection ends");
 		disconnect(a);
 		vsock_close(c);
 	}

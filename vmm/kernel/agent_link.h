@@ -56,6 +56,7 @@ struct agent_link {
 	void *log_arg;
 	bool ready, preparing, resuming;
 	unsigned clock_sets; /**< since the restore */
+	unsigned complaints; /**< that were logged */
 	bool announced;	     /**< that it is ready, which a guest may say often */
 	struct runtime_api *api;
 	struct runtime_wire wire;
