@@ -188,6 +188,8 @@ void api_invoke_busy(struct http_request *r)
 	struct invocation_outcome out = {0};
 	char buf[OUTCOME_TEXT_MAX];
 
+	if (scheduler_refusal()->overload)
+		http_hold(r);
 	outcome_of_refusal(scheduler_refusal(), buf, &out);
 	if (http_reply_begin(r, "application/json", out.payload, out.payload_bytes)) {
 		http_reply(r, 500, "text/plain", "", 0);

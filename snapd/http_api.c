@@ -339,7 +339,7 @@ void http_reply_end(struct http_request *r, unsigned status)
 		return;
 	r->suspended = false;
 	r->door->suspended--;
-	r->door->due = true;
+	r->door->due = r->door->answers = true;
 	MHD_resume_connection(r->connection);
 }
 

@@ -127,6 +127,14 @@ unsigned http_waiting(void);
 /** http_finish() - send what is answered, close, remove the socket. */
 void http_finish(void);
 
+/**
+ * http_hold() - its answer is a refusal because the node has more to do than it can: let those that
+ * come next to the same door wait for a moment, or until somebody has a reply, whichever is first.
+ * What comes in that time is answered together, which costs both sides fewer wakeups; and the CPU
+ * is left to those who are served.
+ */
+void http_hold(struct http_request *r);
+
 /** http_turn() - once per turn of the loop. */
 void http_turn(void);
 /** http_wait_ns() - how long until http_turn() has to run though nothing happens. */

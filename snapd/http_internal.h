@@ -50,6 +50,8 @@ struct http_connection {
  * @tcp: peers are counted, and what they ask has to be signed
  * @url: function URLs: nothing has to be signed, but may be
  * @due: MHD_run() has something to do
+ * @answers: and that is a reply
+ * @held_ns: until then it is run for replies only, see http_hold()
  * @armed: the poll of its epoll descriptor is under way
  * @suspended: connections whose answers are awaited
  * @used: entries of the table
@@ -58,7 +60,8 @@ struct http_door {
 	struct MHD_Daemon *daemon;
 	http_router router;
 	bool tcp, url;
-	bool due, armed;
+	bool due, answers, armed;
+	uint64_t held_ns;
 	int epoll_fd;
 	unsigned suspended;
 	struct http_connection *table, *first_free;

@@ -18,7 +18,7 @@
 #include "snapd/http_internal.h"
 
 /* A unix socket's client needs no signature; a signature and its headers have some 1 KiB. */
-enum { BACKLOG = 512, UNIX_MEMORY = 16 << 10, TCP_MEMORY = 24 << 10 };
+enum { BACKLOG = 512, UNIX_MEMORY = 16 << 10, TCP_MEMORY = 24 << 10, HOLD_US = 300 };
 
 struct http_params http_params;
 
@@ -299,18 +299,36 @@ void http_init(const struct http_params *params)
 	event_loop_handle(LOOP_HTTP, on_epoll);
 }
 
+void http_hold(struct http_request *r)
+{
+	r->door->held_ns = clock_mono_ns() + HOLD_US * 1000;
+}
+
+/** How long it is still held. Replies do not wait for that. */
+static uint64_t held_ns(struct http_door *door)
+{
+	uint64_t now = door->held_ns && !door->answers ? clock_mono_ns() : 0;
+
+	if (now && now < door->held_ns)
+		return door->held_ns - now;
+	door->held_ns = 0;
+	return 0;
+}
+
 void http_turn(void)
 {
 	for (unsigned i = 0; i < http.count; i++) {
 		struct http_door *door = &http.doors[i];
 		bool full;
 
-		if (!door->due)
+		if (!door->due || held_ns(door))
 			continue;
+		door->answers = false;
 		/* A full libmicrohttpd listens no more, and again only when it is run once more. */
 		full = !door->first_free;
 		MHD_run(door->daemon);
-		door->due = full && door->first_free;
+		/* A request may have brought the answer to another. */
+		door->due = door->answers || (full && door->first_free);
 		/* One event at a time: when connections are still waiting, this fires at once. */
 		if (!door->armed)
 			event_loop_poll_once(LOOP_HTTP, i, 0, door->epoll_fd);
@@ -322,7 +340,7 @@ void http_turn(void)
 
 uint64_t http_wait_ns(void)
 {
-	uint64_t now, next = http_limits_next_ns();
+	uint64_t now, held, wait = UINT64_MAX, next = http_limits_next_ns();
 	MHD_UNSIGNED_LONG_LONG ms;
 
 	for (unsigned i = 0; i < http.count; i++) {
@@ -331,11 +349,15 @@ uint64_t http_wait_ns(void)
 		/* Times are ours to watch: it only says whether it has something to do at once. */
 		if (!door->due && MHD_get_timeout(door->daemon, &ms) == MHD_YES && !ms)
 			door->due = true;
-		if (door->due)
+		held = door->due ? held_ns(door) : UINT64_MAX;
+		if (!held)
 			return 0;
+		wait = MIN(wait, held);
 	}
 	now = next == UINT64_MAX ? 0 : clock_mono_ns();
-	return next == UINT64_MAX ? next : next > now ? next - now : 0;
+	if (next != UINT64_MAX)
+		wait = MIN(wait, next > now ? next - now : 0);
+	return wait;
 }
 
 unsigned http_leave(int *ret_fds, unsigned max)

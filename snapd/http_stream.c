@@ -62,7 +62,7 @@ static void wake(struct http_request *r)
 		return;
 	r->stream->waits = false;
 	r->door->suspended--;
-	r->door->due = true;
+	r->door->due = r->door->answers = true;
 	http_connection_enter(r->client, HTTP_STREAM, 0);
 	MHD_resume_connection(r->connection);
 }

@@ -576,6 +576,7 @@ static bool admit(const struct invocation_request *request, uint64_t now_ns)
 		.reason = admission_reasons[a],
 		.text = refusal_texts[a],
 		.retry_after_s = admission_retry_after_s(a, &view),
+		.overload = a == ADMISSION_OVERLOAD,
 	};
 	return false;
 }

@@ -109,6 +109,7 @@ struct scheduler_refusal {
 	const char *reason; /**< Lambda's Reason */
 	const char *text;
 	unsigned retry_after_s;
+	bool overload; /**< the node has more to do than it can */
 };
 /** scheduler_refusal() - of the last scheduler_invoke() that returned -EBUSY. */
 const struct scheduler_refusal *scheduler_refusal(void);

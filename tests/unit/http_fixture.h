@@ -128,6 +128,9 @@ static inline void route(struct http_request *r)
 		stream.written = SIZE_MAX;
 	} else if (!strcmp(r->path, "/hold")) {
 		server.held[server.held_count++] = r;
+	} else if (!strcmp(r->path, "/busy")) {
+		http_hold(r);
+		http_reply(r, 429, "text/plain", "busy", 4);
 	} else if (!strcmp(r->path, "/release")) {
 		release_all();
 		http_reply(r, 200, "text/plain", "ok", 2);

@@ -22,6 +22,32 @@ static void test_requests_one_after_the_other(void **state)
 	close(fd);
 }
 
+/** Each is refused, and holds up the next: none of them is forgotten. */
+static void test_refusals_hold_newcomers_up_for_a_while(void **state)
+{
+	int fds[4], held = dial_unix(), release = dial_unix();
+
+	(void)state;
+	say(held, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = dial_unix();
+	for (int round = 0; round < 50; round++) {
+		for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+			say(fds[i], "GET /busy HTTP/1.1\r\nHost: a\r\n\r\n");
+		for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+			assert_status(hear(fds[i]), "429");
+	}
+	say(fds[0], "GET /busy HTTP/1.1\r\nHost: a\r\n\r\n");
+	say(release, "GET /release HTTP/1.1\r\nHost: a\r\n\r\n");
+	assert_has(hear(held), "released");
+	assert_status(hear(release), "200");
+	assert_status(hear(fds[0]), "429");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	close(held);
+	close(release);
+}
+
 static void test_socket_mode(void **state)
 {
 	struct stat st;
@@ -163,6 +189,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_requests_one_after_the_other, setup),
+		cmocka_unit_test_setup(test_refusals_hold_newcomers_up_for_a_while, setup),
 		cmocka_unit_test_setup(test_socket_mode, setup),
 		cmocka_unit_test_setup(test_clients_that_go_away, setup),
 		cmocka_unit_test_setup(test_stream, setup),
