@@ -257,6 +257,8 @@ static int collect(const struct tree_entry *e, void *arg)
 		return -ENAMETOOLONG;
 	if (!S_ISREG(e->st.st_mode) && !S_ISDIR(e->st.st_mode) && !S_ISLNK(e->st.st_mode))
 		return -EINVAL;
+	if ((uint64_t)e->st.st_size > EROFS_IMAGE_BYTES_MAX) /* so that sums stay small */
+		return -EFBIG;
 	err = add_node(image, e->name, &e->st);
 	if (err)
 		return err;

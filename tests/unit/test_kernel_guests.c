@@ -254,6 +254,11 @@ static void test_images_of_a_tree_that_is_replaced(void **state)
 	/* What is no file, directory or link does not come into the store, and not onto a disk. */
 	assert_int_equal(mkfifoat(dir_fd, "new/fifo", 0644), 0);
 	assert_int_equal(make_image("new", "new.erofs"), -EINVAL);
+	run("cd %s/new && rm fifo && truncate -s 1T large", dir);
+	assert_int_equal(make_image("new", "new.erofs"), -EFBIG);
+	run("cd %s/new && rm large && for i in $(seq 100000 100499); do truncate -s 3M $i; done",
+	    dir);
+	assert_int_equal(make_image("new", "new.erofs"), -EFBIG);
 	assert_int_equal(faccessat(dir_fd, ".new.erofs", F_OK, 0), -1);
 }
 
