@@ -92,15 +92,18 @@ int host_memory_read(const char *root, struct host_memory *ret)
 int host_memory_of_process(int pid, uint64_t *ret_pages, uint64_t *ret_own_pages)
 {
 	CLEANUP_FREE char *text = NULL;
-	unsigned long long pages, file_pages; /* of files and of memfds */
-	char path[32];
+	uint64_t pages, file_pages; /* of files and of memfds */
+	char path[32], *at;
 	int ret;
 
 	snprintf(path, sizeof(path), "proc/%d/statm", pid);
 	ret = read_text("", path, &text);
 	if (ret)
 		return ret;
-	if (sscanf(text, "%*u %llu %llu", &pages, &file_pages) != 2 || file_pages > pages)
+	strtoull(text, &at, 10); /* what it has mapped */
+	pages = strtoull(at, &at, 10);
+	file_pages = strtoull(at, &at, 10);
+	if (*at != ' ' || file_pages > pages)
 		return -EBADMSG;
 	*ret_pages = pages;
 	*ret_own_pages = pages - file_pages;

@@ -179,6 +179,7 @@ static void fill_block(struct names *n, unsigned count, uint8_t block[EROFS_BLOC
 	memset(block, 0, EROFS_BLOCK_BYTES);
 	for (unsigned i = 0; i < count; i++) {
 		const char *name = next_name(n, &node);
+		size_t name_bytes = entry_bytes(name) - sizeof(struct erofs_dirent);
 		struct erofs_dirent entry = {
 			.nid = nid_of(node),
 			.name_at = (uint16_t)at,
@@ -186,8 +187,8 @@ static void fill_block(struct names *n, unsigned count, uint8_t block[EROFS_BLOC
 		};
 
 		memcpy(block + i * sizeof(entry), &entry, sizeof(entry));
-		memcpy(block + at, name, strlen(name));
-		at += strlen(name);
+		memcpy(block + at, name, name_bytes);
+		at += name_bytes;
 	}
 }
 
