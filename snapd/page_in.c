@@ -35,8 +35,8 @@
  *  2. At most one read has a chunk still to decode; template.file->chunk_read says which, and is
  *     TEMPLATE_NO_READ when none has.
  *  3. A read holds a reference to its template, and the template's file is not replaced meanwhile.
- *  4. A parked fault is in exactly one list: that of the read covering its page's chunk, or
- * `starved` (no read was free). Starved faults are looked at again whenever a read ends.
+ *  4. A parked fault is in exactly one list: that of the read covering its page's chunk, or starved
+ *     (no read was free). Starved faults are looked at again whenever a read ends.
  *  5. A page is marked resident only after its contents, verified by the chunk's checksum, are in
  *     the memfd completely.
  *  6. A chunk that cannot be read or verified fills nothing: every instance waiting for it ends.

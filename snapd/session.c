@@ -34,9 +34,9 @@
  *  3. In ENDING there is no socket, no template, no function and no owner. The userfaultfd is
  *     closed when the process is gone.
  *  4. Only BOOTING, CAPTURING, RESTORING, INVOKING and TRACING have work: failing there is told to
- * the owner, once; elsewhere it is only logged.
+ *     the owner, once; elsewhere it is only logged.
  *  5. Every state but SHELL, READY and FREE has a deadline. (An IDLE one is ended by it, unless it
- * is provisioned; ENDING is killed again until its process is gone.)
+ *     is provisioned; ENDING is killed again until its process is gone.)
  *  6. No instance is served for longer than MESSAGES_PER_TURN messages while others wait.
  *
  * What is said over the socket is in session_message.c.
