@@ -122,6 +122,30 @@ static void test_layers_that_come_meanwhile(void **state)
 	assert_int_equal(type_of(v->opt_fd), S_IFREG);
 }
 
+/** A version has copies of code and layers, and disks of its own. */
+static void test_a_version_has_disks_of_its_own(void **state)
+{
+	const struct node *n = *state;
+	struct version *v;
+	int dirfd, tmp_fd;
+
+	assert_int_equal(mkdirat(n->f->dirfd, "state/functions/f/opt", 0755), 0);
+	put_file(n->f, "state/functions/f/opt/lib.py", "y = 2\n", 6);
+	assert_int_equal(store_version_prepare("f", 1, &dirfd, &tmp_fd), 0);
+	n->latest->settings.layers.count = 1;
+	n->latest->settings.guest_kind = GUEST_KIND_KERNEL;
+	n->latest->settings.env = json_object();
+	v = function_add_version(n->function, 1);
+	assert_int_equal(version_open(v, false, on_opened), 0);
+	run_until(&opened.count, 1);
+	assert_string_equal(opened.text, "");
+	assert_int_equal(type_of(v->code_fd), S_IFREG);
+	assert_int_equal(type_of(v->opt_fd), S_IFREG);
+	assert_true(is_there(n->f, "state/functions/f/versions/1/opt.erofs"));
+	close(dirfd);
+	close(tmp_fd);
+}
+
 /* ---- disks ----------------------------------------------------------------------------------- */
 
 static unsigned files_done;
@@ -231,6 +255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_kind_that_changes_meanwhile),
 		TEST(test_layers_that_come_meanwhile),
+		TEST(test_a_version_has_disks_of_its_own),
 		TEST(test_others_do_not_wait_for_a_disk),
 		TEST(test_code_that_changes_while_its_disk_is_made),
 		TEST(test_a_disk_is_not_waited_for_at_the_end),
