@@ -225,13 +225,19 @@ unsigned shell_pool_target(int class)
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
+/** What goes with the least memory that a function of the class has. */
+static unsigned kernel_vcpus(uint32_t ram_mib)
+{
+	return kernel_guests_vcpus(ram_mib - KERNEL_GUEST_MEMORY_STEP_MIB + 1);
+}
+
 static void make_argv(struct instance *inst)
 {
 	int n = 0;
 
 	snprintf(inst->ram_text, sizeof(inst->ram_text), "%u", inst->ram_mib);
 	snprintf(inst->vcpu_text, sizeof(inst->vcpu_text), "%u",
-		 inst->kind == GUEST_KIND_KERNEL ? kernel_guests_vcpus(inst->ram_mib) : 1);
+		 inst->kind == GUEST_KIND_KERNEL ? kernel_vcpus(inst->ram_mib) : 1);
 	inst->argv[n++] = "vmm";
 	inst->argv[n++] = "shell";
 	inst->argv[n++] = "--id";
