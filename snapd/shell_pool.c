@@ -81,8 +81,10 @@ static struct {
 
 static void on_spawned(const struct loop_event *event);
 
-static uint32_t kernel_mib(int class)
+uint32_t shell_pool_ram_mib(int class)
 {
+	if (class < PROCESS_CLASSES)
+		return process_mib[class];
 	return KERNEL_GUEST_MEMORY_MIN_MIB +
 	       (uint32_t)(class - PROCESS_CLASSES) * KERNEL_GUEST_MEMORY_STEP_MIB;
 }
@@ -97,7 +99,7 @@ int shell_pool_init(const struct shell_pool_params *params)
 
 		pool.classes[class] = (struct shell_class){
 			.kind = process ? GUEST_KIND_PROCESS : GUEST_KIND_KERNEL,
-			.ram_mib = process ? process_mib[class] : kernel_mib(class),
+			.ram_mib = shell_pool_ram_mib(class),
 		};
 		TAILQ_INIT(&pool.classes[class].shells);
 	}
@@ -120,17 +122,17 @@ int shell_pool_init(const struct shell_pool_params *params)
 
 int shell_pool_class(enum guest_kind kind, uint64_t ram_mib)
 {
-	if (kind == GUEST_KIND_KERNEL && !pool.params.kernel_guests)
-		return -ENOTSUP;
-	for (int i = 0; i < CLASS_COUNT; i++)
-		if (pool.classes[i].kind == kind && ram_mib && ram_mib <= pool.classes[i].ram_mib)
-			return i;
-	return -ERANGE;
-}
+	bool kernel = kind == GUEST_KIND_KERNEL;
+	int end = kernel ? CLASS_COUNT : PROCESS_CLASSES;
 
-uint32_t shell_pool_ram_mib(int class)
-{
-	return pool.classes[class].ram_mib;
+	if (kernel && !pool.params.kernel_guests)
+		return -ENOTSUP;
+	if (!ram_mib || (!kernel && kind != GUEST_KIND_PROCESS))
+		return -ERANGE;
+	for (int class = kernel ? PROCESS_CLASSES : 0; class < end; class ++)
+		if (ram_mib <= shell_pool_ram_mib(class))
+			return class;
+	return -ERANGE;
 }
 
 void shell_pool_want_class(int class)
