@@ -126,15 +126,14 @@ static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wir
 		   const struct snapshot_file *file)
 {
 	struct guest_image image;
-	CLEANUP_FD int memfd = -1;
 	int ret = snapshot_file_image(file, vm->cpu_have, NULL, NULL, &image);
 
 	if (ret)
 		return ret;
-	memfd = image.memfd;
 	console.parked = true;
 	console.waits_restore = true;
 	ret = guest_restore(p, vm, wiring, &image);
+	close(image.memfd);
 	if (ret)
 		log_error("restore: %s: %s", file->path, p->end_text);
 	return ret;

@@ -43,6 +43,8 @@ static const uint8_t code_trampoline[] = {
  * into rdx. The registers are those that probe_words of vm.c names. Pages are read: what the host
  * has there then is not writable, so KVM maps one at a time.
  */
+/* An instruction a line. */
+/* clang-format off */
 static const uint8_t code_probe[] = {
 	0xb8, 1,    0,	  0,	0,    /* mov $1, %eax */
 	0x31, 0xc9,		      /* xor %ecx, %ecx */
@@ -76,6 +78,7 @@ static const uint8_t code_probe[] = {
 	0x48, 0x09, 0xc2,	      /* or %rax, %rdx */
 	0x0f, 0x05,		      /* syscall */
 };
+/* clang-format on */
 
 static void build_gdt(const struct guest_mem *m)
 {

@@ -148,8 +148,8 @@ static int make_vcpu(struct vm *vm)
 
 static int set_cpuid(struct vm *vm)
 {
-	CLEANUP_FREE struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + HOST_CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
+	CLEANUP_FREE struct kvm_cpuid2 *cpuid = calloc(
+		1, sizeof(*cpuid) + HOST_CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
 
 	if (!cpuid)
 		return -ENOMEM;

@@ -34,7 +34,6 @@ require_images() {
 	for image in vmlinuz initramfs "${1:-python}.erofs"; do
 		[ -e "$KERNELS/$image" ] || skip "no $image: run make guest-images"
 	done
-	has_command mkfs.erofs || skip "no mkfs.erofs: run scripts/setup service"
 }
 
 # start_kernels [SNAPD-OPTION...] - a snapd that runs kernel guests

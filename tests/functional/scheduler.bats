@@ -103,6 +103,7 @@ stall() {
 start_under_pressure() {
 	[ -e /proc/pressure/memory ] || skip "this kernel does not tell of pressure"
 	echo 'some avg10=0.00 avg60=0.00 avg300=0.00 total=1' >"$BATS_TEST_TMPDIR/pressure"
+	# shellcheck disable=SC2016,SC2034 # for the inner shell; start_snapd reads it
 	SNAPD_BEFORE=(unshare --mount bash -c '
 		mount --make-rprivate / && mount --bind "$1" /proc/pressure/memory || exit
 		shift

@@ -114,13 +114,12 @@ static int restore(struct machine *m, const struct kernel_options *o)
 	/* What is captured again has to be there as a whole. */
 	struct file_pager *pager = o->capture ? NULL : &command.pager;
 	struct guest_image image;
-	CLEANUP_FD int memfd = -1;
 	int ret = snapshot_file_image(o->restore, m->cpu_have, pager, m->mem.ram, &image);
 
 	if (ret)
 		return ret;
-	memfd = image.memfd;
 	ret = machine_restore(m, &image);
+	close(image.memfd);
 	if (ret) {
 		log_error("restore: %s: %s", o->restore->path,
 			  m->end_text[0] ? m->end_text : strerror(-ret));
