@@ -5,11 +5,6 @@
 
 #include "common/sandbox_internal.h"
 
-/* Newer than Debian 12's headers. */
-#ifndef KVM_PRE_FAULT_MEMORY
-#define KVM_PRE_FAULT_MEMORY 0xc040aed5
-#endif
-
 #define SYS(name) .nr = SYS_##name
 #define ARG32(n, bits, want)                                                                       \
 	{                                                                                          \
