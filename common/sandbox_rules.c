@@ -66,9 +66,6 @@ static const struct sandbox_rule guest_rules[] = {
 
 	/* ---- guest memory ---- */
 	IOCTL(UFFDIO_REGISTER, "watch a restored guest's memory"),
-	IOCTL(UFFDIO_UNREGISTER, "stop watching memory that was given back"),
-	IOCTL(UFFDIO_WAKE, "let a fault look again"),
-	IOCTL(UFFDIO_ZEROPAGE, "give a page that the snapshot left out"),
 	{SYS(mmap), .args = {ARG_CLEAR(3, PROT_EXEC)}, WHY("guest RAM, heap, memfds: never code")},
 	{SYS(mprotect), .args = {ARG_CLEAR(3, PROT_EXEC)}, WHY("drop guest mappings: never code")},
 	{SYS(munmap), WHY("heap, memfds")},
