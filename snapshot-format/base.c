@@ -259,19 +259,6 @@ static int load_chain(struct snapshot_reader *r, int dirfd, struct snapshot_erro
 	return ret ? ret : compose(r, err);
 }
 
-/** The directory that a path is in. Return: a descriptor or -errno. */
-static int open_parent(int dirfd, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	CLEANUP_FREE char *parent = slash ? strndup(path, (size_t)(slash + 1 - path)) : strdup(".");
-	int fd;
-
-	if (!parent)
-		return -ENOMEM;
-	fd = openat(dirfd, parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
 int snapshot_reader_open(int dirfd, const char *path, const char *name,
 			 struct snapshot_reader **ret_reader, struct snapshot_error *err)
 {
@@ -292,7 +279,7 @@ int snapshot_reader_open(int dirfd, const char *path, const char *name,
 		return ret;
 	r->owned_fd = steal_fd(&fd);
 	if (reader_is_diff(r)) {
-		parent = open_parent(dirfd, path);
+		parent = file_open_parent(dirfd, path, O_PATH);
 		ret = parent < 0 ? base_fail(r, parent, "its directory: %s", strerror(-parent))
 				 : load_chain(r, parent, err);
 	}

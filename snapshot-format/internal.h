@@ -110,6 +110,10 @@ static inline bool reader_is_diff(const struct snapshot_reader *r)
 	return r->header.incompatible & FORMAT_INCOMPATIBLE_BASE;
 }
 
+/** file_open_parent() - the directory that the file of this name is in. @flags: O_PATH, or
+ * O_RDONLY to sync it. Return: a descriptor or -errno. */
+int file_open_parent(int dirfd, const char *name, int flags);
+
 /** base_load() - check the sections BASE, ZERO_PAGES and IDENTITY of a file. Return: 0 or -errno.
  */
 int base_load(struct snapshot_reader *r, struct snapshot_error *err);

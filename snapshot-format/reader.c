@@ -485,6 +485,19 @@ const struct snapshot_reader *snapshot_reader_file(const struct snapshot_reader 
 	return file < r->file_count ? r->files[file] : NULL;
 }
 
+bool snapshot_reader_is_of(const struct snapshot_reader *r, const char *path)
+{
+	struct stat there, own;
+
+	if (stat(path, &there))
+		return false;
+	for (unsigned i = 0; i < r->file_count; i++)
+		if (!fstat(r->files[i]->fd, &own) && own.st_dev == there.st_dev &&
+		    own.st_ino == there.st_ino)
+			return true;
+	return false;
+}
+
 bool snapshot_reader_may_be_base(const struct snapshot_reader *r)
 {
 	return r->need.depth < FORMAT_DEPTH_MAX;

@@ -148,6 +148,13 @@ void snapshot_writer_free(struct snapshot_writer *w);
  * On error the old @name is untouched and @tmp_name is removed.
  */
 int snapshot_file_install(int dirfd, int fd, const char *tmp_name, const char *name);
+/**
+ * snapshot_file_make() - a file under its name, whole or not at all: a temporary one beside it is
+ * filled and installed.
+ * @fill: writes into the empty file @fd, which stays the caller's. Return: 0 or -errno
+ * Return: 0, or -errno: nothing of it is left, and @path is untouched.
+ */
+int snapshot_file_make(const char *path, int (*fill)(void *arg, int fd), void *arg);
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
@@ -197,6 +204,8 @@ void snapshot_reader_free(struct snapshot_reader *r);
 unsigned snapshot_reader_file_count(const struct snapshot_reader *r);
 /** snapshot_reader_file() - one of them, with all that is below it; 0 is @r. Owned by @r. */
 const struct snapshot_reader *snapshot_reader_file(const struct snapshot_reader *r, unsigned file);
+/** snapshot_reader_is_of() - is the file at @path one of the chain's? */
+bool snapshot_reader_is_of(const struct snapshot_reader *r, const char *path);
 /** snapshot_reader_may_be_base() - else it is of as many files as can be: flatten it first. */
 bool snapshot_reader_may_be_base(const struct snapshot_reader *r);
 /** snapshot_reader_fd() - of the file; the reader's. */

@@ -1,26 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tool_flatten.c - `snapshot flatten`: a chain of files becomes one */
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "common/cleanup.h"
 #include "snapshot-format/tool.h"
-
-/** Is @path one of the files that are to be copied? */
-static bool is_of_chain(const struct snapshot_reader *r, const char *path)
-{
-	struct stat out, in;
-
-	if (stat(path, &out) < 0)
-		return false;
-	for (unsigned i = 0; i < r->file_count; i++)
-		if (!fstat(r->files[i]->fd, &in) && in.st_dev == out.st_dev &&
-		    in.st_ino == out.st_ino)
-			return true;
-	return false;
-}
 
 static void show(void *arg, uint64_t done, uint64_t total)
 {
@@ -29,42 +12,36 @@ static void show(void *arg, uint64_t done, uint64_t total)
 	tool_progress("flatten", f->path, done, total);
 }
 
-/** Write and install @out. Return: 0 or -errno with @err filled; no file is left behind. */
-static int flatten(const struct tool_file *f, const char *out, struct snapshot_error *err)
-{
-	CLEANUP_FREE char *tmp = NULL;
-	CLEANUP_FD int fd = -1;
-	struct tool_file shown = *f;
-	int ret;
+/** struct flattening - what show() and fill() are about. */
+struct flattening {
+	struct tool_file file;
+	struct snapshot_error err;
+};
 
-	if (asprintf(&tmp, "%s.tmp.%d", out, getpid()) < 0)
-		return -ENOMEM;
-	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	ret = snapshot_flatten(f->reader, fd, show, &shown, err);
-	if (!ret)
-		return snapshot_file_install(AT_FDCWD, fd, tmp, out);
-	unlink(tmp);
-	return ret;
+static int fill(void *arg, int fd)
+{
+	struct flattening *f = arg;
+
+	return snapshot_flatten(f->file.reader, fd, show, &f->file, &f->err);
 }
 
 int tool_flatten(const struct tool_file *f, const char *out, bool json)
 {
-	struct snapshot_error err = {""};
+	struct flattening work = {.file = *f};
 	struct stat st = {0};
 	int ret;
 
-	if (is_of_chain(f->reader, out)) {
+	if (snapshot_reader_is_of(f->reader, out)) {
 		fprintf(stderr,
 			"snapshot: %s is what %s is read from: give the new file another name\n",
 			out, f->path);
 		return TOOL_USAGE;
 	}
-	ret = flatten(f, out, &err);
+	ret = snapshot_file_make(out, fill, &work);
 	tool_progress_end();
 	if (ret) {
-		fprintf(stderr, "snapshot: %s: %s\n", out, err.text[0] ? err.text : strerror(-ret));
+		fprintf(stderr, "snapshot: %s: %s\n", out,
+			work.err.text[0] ? work.err.text : strerror(-ret));
 		return ret == -EBADMSG ? TOOL_BAD : TOOL_USAGE;
 	}
 	stat(out, &st);

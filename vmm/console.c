@@ -109,17 +109,10 @@ static void invoke(struct proc *p, const char *payload)
 	sched_run(p, until_answered);
 }
 
-static int write_snapshot(void *guest, const struct capture_base *base, int fd,
+static int write_snapshot(void *guest, const struct capture_target *target,
 			  struct capture_stats *ret_stats)
 {
-	static const char metadata[] = "{\"made_by\":\"vmm run\"}";
-	const struct capture_target target = {.fd = fd,
-					      .pagemap_fd = -1,
-					      .metadata = metadata,
-					      .metadata_bytes = sizeof(metadata) - 1,
-					      .base = base};
-
-	return capture_write(guest, &target, ret_stats);
+	return capture_write(guest, target, ret_stats);
 }
 
 static int restore(struct proc *p, struct vm *vm, const struct guest_wiring *wiring,
@@ -144,7 +137,8 @@ static int capture(struct proc *p, const struct console_options *o)
 {
 	if (p->end || !o->capture)
 		return 0;
-	return snapshot_file_write(o->capture, o->diff ? o->restore : NULL, write_snapshot, p);
+	return snapshot_file_write(o->capture, "{\"made_by\":\"vmm run\"}",
+				   o->diff ? o->restore : NULL, write_snapshot, p);
 }
 
 static int exit_status(const struct proc *p)

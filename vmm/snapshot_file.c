@@ -16,23 +16,20 @@
 #include "common/log.h"
 #include "common/util.h"
 
-static int write_file(const char *path, const struct capture_base *base,
-		      snapshot_file_write_fn *write, void *guest, struct capture_stats *stats)
-{
-	CLEANUP_FREE char *tmp = NULL;
-	CLEANUP_FD int fd = -1;
-	int ret;
+/** struct writing - one snapshot on its way into its file. */
+struct writing {
+	snapshot_file_write_fn *write;
+	void *guest;
+	struct capture_target target;
+	struct capture_stats stats;
+};
 
-	if (asprintf(&tmp, "%s.tmp.%d", path, getpid()) < 0)
-		return -ENOMEM;
-	fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	ret = write(guest, base, fd, stats);
-	if (!ret)
-		return snapshot_file_install(AT_FDCWD, fd, tmp, path);
-	unlink(tmp);
-	return ret;
+static int fill(void *arg, int fd)
+{
+	struct writing *w = arg;
+
+	w->target.fd = fd;
+	return w->write(w->guest, &w->target, &w->stats);
 }
 
 /* ---- diffs ---- */
@@ -60,20 +57,6 @@ static int stat_parent(const char *path, struct stat *ret)
 	return stat(parent, ret) ? -errno : 0;
 }
 
-/** Would the new file take the place of one that it needs? */
-static bool replaces_base(const char *path, const struct snapshot_reader *base)
-{
-	struct stat new, old;
-
-	if (stat(path, &new))
-		return false;
-	for (unsigned i = 0; i < snapshot_reader_file_count(base); i++)
-		if (!fstat(snapshot_reader_fd(snapshot_reader_file(base, i)), &old) &&
-		    same_file(&new, &old))
-			return true;
-	return false;
-}
-
 /** May @path be a diff on @base? Return: 0 or -errno with a log line. */
 static int check_diff(const char *path, const struct snapshot_file *base)
 {
@@ -92,7 +75,7 @@ static int check_diff(const char *path, const struct snapshot_file *base)
 			  path, base->path);
 		return -EINVAL;
 	}
-	if (replaces_base(path, base->reader)) {
+	if (snapshot_reader_is_of(base->reader, path)) {
 		log_error("capture: %s is a file that the diff would need: give it another name",
 			  path);
 		return -EINVAL;
@@ -120,22 +103,30 @@ static void log_capture(const char *path, const struct capture_base *base,
 		 (unsigned long long)stats->file_bytes, as_before, (double)stats->capture_ns / 1e6);
 }
 
-int snapshot_file_write(const char *path, const struct snapshot_file *base,
+int snapshot_file_write(const char *path, const char *metadata, const struct snapshot_file *base,
 			snapshot_file_write_fn *write, void *guest)
 {
 	struct capture_base on = {0};
-	struct capture_stats stats = {0};
+	struct writing w = {
+		.write = write,
+		.guest = guest,
+		.target = {.pagemap_fd = -1,
+			   .metadata = metadata,
+			   .metadata_bytes = strlen(metadata)},
+	};
 	int ret = base ? check_diff(path, base) : 0;
 
 	if (ret)
 		return ret;
-	if (base)
+	if (base) {
 		on = (struct capture_base){.reader = base->reader, .name = file_name(base->path)};
-	ret = write_file(path, base ? &on : NULL, write, guest, &stats);
+		w.target.base = &on;
+	}
+	ret = snapshot_file_make(path, fill, &w);
 	if (ret)
 		log_error("capture: %s: %s", path, strerror(-ret));
 	else
-		log_capture(path, base ? &on : NULL, &stats);
+		log_capture(path, w.target.base, &w.stats);
 	return ret;
 }
 

@@ -21,16 +21,17 @@ struct snapshot_file {
 int snapshot_file_open(struct snapshot_file *f, const char *path);
 void snapshot_file_close(struct snapshot_file *f);
 
-/** typedef snapshot_file_write_fn - write a snapshot, or with @base a diff, into an empty file. */
-typedef int snapshot_file_write_fn(void *guest, const struct capture_base *base, int fd,
+/** typedef snapshot_file_write_fn - capture a guest of some kind; as capture_guest(). */
+typedef int snapshot_file_write_fn(void *guest, const struct capture_target *target,
 				   struct capture_stats *ret_stats);
 
 /**
  * snapshot_file_write() - a snapshot under its name, whole or not at all; says what is in it.
+ * @metadata: JSON to store
  * @base: what the guest was restored from, for a diff on it; else NULL
  * Return: 0 or -errno with a log line; the name is untouched on error.
  */
-int snapshot_file_write(const char *path, const struct snapshot_file *base,
+int snapshot_file_write(const char *path, const char *metadata, const struct snapshot_file *base,
 			snapshot_file_write_fn *write, void *guest);
 
 /**

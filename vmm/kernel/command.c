@@ -128,17 +128,10 @@ static int restore(struct machine *m, const struct kernel_options *o)
 	return machine_start(m);
 }
 
-static int write_snapshot(void *guest, const struct capture_base *base, int fd,
+static int write_snapshot(void *guest, const struct capture_target *target,
 			  struct capture_stats *ret_stats)
 {
-	static const char metadata[] = "{\"made_by\":\"vmm boot\"}";
-	const struct capture_target target = {.fd = fd,
-					      .pagemap_fd = -1,
-					      .metadata = metadata,
-					      .metadata_bytes = sizeof(metadata) - 1,
-					      .base = base};
-
-	return machine_capture(guest, &target, ret_stats);
+	return machine_capture(guest, target, ret_stats);
 }
 
 /** With a program, once that asks for work; without, once anybody inside says so. */
@@ -205,9 +198,10 @@ static int capture(struct machine *m, const struct kernel_options *o)
 	pthread_mutex_unlock(&m->lock);
 	if (there || command.parked)
 		ret = run_until(m, until_prepared, "capture: the agent gets ready for it");
-	return ret ? ret
-		   : snapshot_file_write(o->capture, o->diff ? o->restore : NULL, write_snapshot,
-					 m);
+	if (ret)
+		return ret;
+	return snapshot_file_write(o->capture, "{\"made_by\":\"vmm boot\"}",
+				   o->diff ? o->restore : NULL, write_snapshot, m);
 }
 
 /** Is there something to be done in the clone that only an agent does, or that waits for it? */
