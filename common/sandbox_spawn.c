@@ -35,6 +35,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "common/sandbox_internal.h"
+#include "common/thread.h"
 #include "common/util.h"
 
 enum { CHILD_STACK_BYTES = 64 * 1024 };
@@ -326,15 +327,11 @@ static void *spawner_main(void *arg)
 /* The thread gets no signals: it must not run a handler while a child shares its stack's memory. */
 static int spawner_start(void)
 {
-	sigset_t all, old;
 	pthread_t thread;
 	int err;
 
 	spawner.last = &spawner.first;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(&thread, NULL, spawner_main, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = thread_start(&thread, NULL, spawner_main, NULL);
 	if (err)
 		return err;
 	pthread_detach(thread);

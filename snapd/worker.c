@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/thread.h"
 #include "snapd/event_loop.h"
 
 /* Both lists are first in, first out, and under the lock. */
@@ -103,7 +103,6 @@ static void on_finished(const struct loop_event *event)
 static int worker_start(enum worker_id id)
 {
 	struct worker *w = &workers[id];
-	sigset_t all, old;
 	int ret;
 
 	*w = (struct worker){
@@ -114,10 +113,7 @@ static int worker_start(enum worker_id id)
 	if (w->event_fd < 0)
 		return -errno;
 	/* Signals are the loop's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&w->thread, NULL, worker_main, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ret = thread_start(&w->thread, NULL, worker_main, w);
 	if (ret) {
 		close(w->event_fd);
 		return ret;

@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -28,6 +27,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "common/util.h"
 
 enum { EVENTS_MAX = 16, WINDOW_PAGES = SNAPSHOT_CHUNK_PAGES };
@@ -153,16 +153,10 @@ static int open_uffd(void)
 	return steal_fd(&fd);
 }
 
-/** Signals are for the threads that were there before. */
 static int start_thread(struct file_pager *p)
 {
-	sigset_t all, before;
-	int ret;
+	int ret = thread_start(&p->thread, NULL, run, p);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = -pthread_create(&p->thread, NULL, run, p);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	p->started = !ret;
 	return ret;
 }

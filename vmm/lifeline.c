@@ -14,9 +14,9 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
+
+#include "common/thread.h"
 
 enum { STACK_BYTES = 65536 };
 
@@ -34,20 +34,6 @@ static void *thread_main(void *arg)
 
 int lifeline_init(int sock)
 {
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t thread;
-	int ret;
-
 	lifeline = sock;
-	/* Signals are for the vCPU's thread. */
-	sigfillset(&all);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&thread, &attr, thread_main, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return ret;
+	return thread_start_small(STACK_BYTES, thread_main, NULL);
 }
