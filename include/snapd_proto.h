@@ -67,6 +67,10 @@ struct proto_header {
 	uint32_t bytes; /**< of the whole message, this header included */
 };
 
+/** The largest machine of a kernel guest: its RAM ends below the devices' addresses. */
+#define PROTO_KERNEL_RAM_MAX_MIB 3072u
+#define PROTO_KERNEL_VCPUS_MAX	 4u
+
 /** How the vmm found KVM on this host. */
 enum proto_host_kind { PROTO_HOST_HARDWARE = 1, PROTO_HOST_PVM = 2 };
 

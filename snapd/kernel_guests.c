@@ -19,7 +19,7 @@
 #include "common/util.h"
 #include "snapd/erofs_image.h"
 
-enum { ROOTS_MAX = 32, MIB_PER_VCPU = 1769, VCPUS_MAX = 4 };
+enum { ROOTS_MAX = 32, MIB_PER_VCPU = 1769 };
 #define ROOT_SUFFIX ".erofs"
 #define EMPTY_TREE  ".empty"
 #define EMPTY_IMAGE "empty.erofs"
@@ -266,5 +266,5 @@ unsigned kernel_guests_vcpus(uint32_t memory_mib)
 {
 	unsigned n = (memory_mib + MIB_PER_VCPU - 1) / MIB_PER_VCPU;
 
-	return MAX(1u, MIN(n, (unsigned)VCPUS_MAX));
+	return MAX(1u, MIN(n, PROTO_KERNEL_VCPUS_MAX));
 }

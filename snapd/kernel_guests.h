@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "include/snapd_proto.h"
 #include "snapd/function_settings.h"
 #include "snapd/origin.h"
 
@@ -24,7 +25,7 @@
  * is that, rounded up. */
 enum {
 	KERNEL_GUEST_MEMORY_MIN_MIB = 128,
-	KERNEL_GUEST_MEMORY_MAX_MIB = 3072,
+	KERNEL_GUEST_MEMORY_MAX_MIB = PROTO_KERNEL_RAM_MAX_MIB,
 	KERNEL_GUEST_MEMORY_STEP_MIB = 64,
 };
 

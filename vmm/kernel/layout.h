@@ -10,10 +10,11 @@
 #define QUICKTHAW_KERNEL_LAYOUT_H
 
 #include "common/util.h"
+#include "include/snapd_proto.h"
 
-#define KERNEL_VCPUS_MAX     4u
+#define KERNEL_VCPUS_MAX     PROTO_KERNEL_VCPUS_MAX
 #define KERNEL_RAM_BYTES_MIN MIB(32)
-#define KERNEL_RAM_BYTES_MAX GIB(3)
+#define KERNEL_RAM_BYTES_MAX MIB(PROTO_KERNEL_RAM_MAX_MIB)
 
 /* ---- the first MiB ---- */
 #define LAYOUT_GDT	     0x500ull
