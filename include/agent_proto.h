@@ -11,7 +11,7 @@
  *     |                                            |
  *     |  (RESUMED names, addresses --------------> |  if it was given any: before START
  *     | <-------------------------- RESUMED_DONE)  |
- *     |  START argv, envp -----------------------> |  start the runtime
+ *     |  START argv, envp -----------------------> |  mount its code, start the runtime
  *     | <-------------------------------- LOG ...  |  (any time: its stdout and stderr)
  *     | <=== port AGENT_API_PORT: GET .../next === |  the Runtime API, beside this stream
  *     |                                            |

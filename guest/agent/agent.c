@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "guest/agent/mounts.h"
 #include "guest/agent/note.h"
 #include "guest/agent/prepare.h"
 #include "guest/agent/resume.h"
@@ -69,7 +70,10 @@ static int handle_start(struct agent *a, const struct agent_start *msg)
 
 	if (runtime_is_busy(&a->runtime) || command_parse(&cmd, msg))
 		return -EBADMSG;
-	exited.error = runtime_start(&a->runtime, &cmd);
+	/* A service's system mounts what it has. */
+	exited.error = a->options.service ? 0 : mounts_code(&a->options);
+	if (!exited.error)
+		exited.error = runtime_start(&a->runtime, &cmd);
 	if (!exited.error)
 		return 0;
 	note("%s does not start: error %d", cmd.argv[0], -exited.error);

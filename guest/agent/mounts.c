@@ -3,13 +3,19 @@
 #include "guest/agent/mounts.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/util.h"
 #include "guest/agent/note.h"
 
@@ -17,7 +23,7 @@
 #define UPPER "/upper"
 #define ROOT  "/root"
 
-enum { DEVICE_WAIT_MS = 2000, DEVICE_RETRY_MS = 10 };
+enum { DEVICE_WAIT_MS = 2000, IMAGE_WAIT_MS = 20000, DEVICE_RETRY_MS = 10 };
 
 int mounts_early(void)
 {
@@ -37,6 +43,8 @@ int mounts_early(void)
 /** Some drivers find their device a little after their module is loaded. */
 static void await_device(const char *path)
 {
+	if (!path[0])
+		return;
 	for (int ms = 0; access(path, F_OK) && ms < DEVICE_WAIT_MS; ms += DEVICE_RETRY_MS)
 		poll(NULL, 0, DEVICE_RETRY_MS);
 }
@@ -63,8 +71,7 @@ static int mount_upper(const char *device)
 {
 	int err;
 
-	if (device[0])
-		await_device(device);
+	await_device(device);
 	err = device[0] ? mount(device, UPPER, "ext4", MS_NODEV | MS_NOATIME, NULL)
 			: mount("upper", UPPER, "tmpfs", MS_NODEV, "mode=755");
 	if (err || (mkdir(UPPER "/data", 0755) && errno != EEXIST) ||
@@ -110,22 +117,69 @@ static int mount_move(const char *from, const char *to)
 	return mount(from, to, NULL, MS_MOVE, NULL) ? -errno : 0;
 }
 
-/** What comes as a disk of its own: the function's code, and its layers. */
-static int mount_code(const struct options *o)
+/* ---- the function's code and its layers, which come as disks of their own ---- */
+
+/** Is it a drive without an image? One that cannot be opened is for mount() to complain about. */
+static bool is_empty_drive(const char *device)
+{
+	CLEANUP_FD int fd = open(device, O_RDONLY | O_CLOEXEC);
+	uint64_t bytes = 1;
+
+	return fd >= 0 && !ioctl(fd, BLKGETSIZE64, &bytes) && !bytes;
+}
+
+/** The driver hears of an image by an interrupt, and looks at it in its own time. */
+static int await_image(const char *device)
+{
+	for (int ms = 0; is_empty_drive(device); ms += DEVICE_RETRY_MS) {
+		if (ms >= IMAGE_WAIT_MS) {
+			note("there is no image in %s", device);
+			return -ENOMEDIUM;
+		}
+		poll(NULL, 0, DEVICE_RETRY_MS);
+	}
+	return 0;
+}
+
+/** @device: "" once it is mounted */
+static int mount_drive(char *device, const char *at)
+{
+	int err;
+
+	mkdir(at, 0755);
+	err = mount_image(device, at);
+	if (!err)
+		device[0] = '\0';
+	return err;
+}
+
+/** What has an image by now. */
+static int mount_early_code(struct options *o)
 {
 	int err = 0;
 
-	if (o->task[0]) {
-		mkdir(ROOT "/var", 0755);
-		mkdir(ROOT "/var/task", 0755);
-		err = mount_image(o->task, ROOT "/var/task");
-	}
-	if (!err && o->opt[0]) {
-		mkdir(ROOT "/opt", 0755);
-		err = mount_image(o->opt, ROOT "/opt");
-	}
+	await_device(o->task);
+	await_device(o->opt);
+	mkdir(ROOT "/var", 0755);
+	if (o->task[0] && !is_empty_drive(o->task))
+		err = mount_drive(o->task, ROOT "/var/task");
+	if (!err && o->opt[0] && !is_empty_drive(o->opt))
+		err = mount_drive(o->opt, ROOT "/opt");
 	return err;
 }
+
+int mounts_code(struct options *o)
+{
+	int err = 0;
+
+	if (o->task[0])
+		err = await_image(o->task) ?: mount_drive(o->task, "/var/task");
+	if (!err && o->opt[0])
+		err = await_image(o->opt) ?: mount_drive(o->opt, "/opt");
+	return err;
+}
+
+/* ---- all of it ---- */
 
 static int switch_root(void)
 {
@@ -135,7 +189,7 @@ static int switch_root(void)
 	return 0;
 }
 
-int mounts_root(const struct options *o)
+int mounts_root(struct options *o)
 {
 	int err;
 
@@ -150,7 +204,7 @@ int mounts_root(const struct options *o)
 		note("no overlay above %s: error %d", o->root, -err);
 		return err;
 	}
-	if ((err = mount_code(o)))
+	if ((err = mount_early_code(o)))
 		return err;
 	if ((err = mount_move("/proc", ROOT "/proc")) || (err = mount_move("/sys", ROOT "/sys")) ||
 	    (err = mount_move("/dev", ROOT "/dev")) || (err = mount_memory()) ||

@@ -14,8 +14,9 @@ struct options {
 	bool service;	  /**< an ordinary process of a system that somebody else has set up */
 	char root[64];	  /**< device with the root file system; "none": stay in the initramfs */
 	char upper[64];	  /**< ext4 device that takes what is written; "": memory */
-	char task[64];	  /**< device with the function's code, for /var/task; "": there is none */
-	char opt[64];	  /**< device with its layers, for /opt; "": there are none */
+	char task[64];	  /**< device with the function's code, for /var/task, which is mounted at
+			       START if it is empty before; "": there is none to mount */
+	char opt[64];	  /**< the same of its layers, for /opt */
 	char address[64]; /**< IP/PREFIX[,GATEWAY] for eth0; "": leave it down */
 	struct endpoint control;
 	struct endpoint api;

@@ -71,6 +71,34 @@ exec /usr/bin/python3 /var/runtime/bootstrap.py'
 	assert_output_has '{"calls": ["one", "two", "flat"]}'
 }
 
+@test "a base without a function: one that is restored from it has its code in a drive that was empty" {
+	mkdir code
+	printf 'def handler(event, context):\n    return {"of": "%s"}\n' "its own disk" >code/app.py
+	"$ROOT/scripts/build-rootfs" --dir code code.erofs
+	run "$BIN/vmm" boot --kernel "$images/vmlinuz" --initrd "$images/initramfs" --memory 256 \
+		--disk "$images/python.erofs:ro" --disk none --serial none --timeout $((15 * SLOW)) --capture base.qt \
+		--cmdline "console=ttyS0 panic=-1 pci=off quiet agent.task=/dev/vdb"
+	assert_success
+	run restore base.qt --disk code.erofs:ro --env _HANDLER=app.handler --env LAMBDA_TASK_ROOT=/var/task \
+		--invoke '{}' --capture function.qt --diff -- /usr/bin/python3 /var/runtime/bootstrap.py
+	assert_success
+	assert_output_has '{"of": "its own disk"}'
+	run restore function.qt --disk code.erofs:ro --invoke '{}'
+	assert_success
+	assert_output_has '{"of": "its own disk"}'
+	# From then on it is that disk or none.
+	run restore function.qt --disk none --invoke '{}'
+	assert_failure 1
+	assert_output_has "disk none: 0 bytes" "at the capture it was 4096 bytes"
+	# A program that is not to be found, and a drive in which nothing comes.
+	run restore base.qt --disk code.erofs:ro -- /no/such/program
+	assert_failure 1
+	assert_output_has "could not be started: No such file or directory"
+	run restore base.qt --disk none -- /bin/true
+	assert_failure 1
+	assert_output_has "could not be started: No medium found"
+}
+
 @test "a guest that runs a program is given no other" {
 	run "$BIN/vmm" boot --kernel "$images/vmlinuz" --initrd "$images/initramfs" --memory 256 \
 		--disk "$images/python.erofs:ro" --cmdline "console=ttyS0 panic=-1 pci=off quiet" \

@@ -297,6 +297,71 @@ static void test_disks_that_are_others(void **state)
 	close(base);
 }
 
+/** A device that is given its disk, or -1: an empty drive, as a shell does it. */
+static struct virtio_device *attached(struct rig *g, int base)
+{
+	const struct disk_options o = {
+		.name = "drive", .base_fd = base, .read_only = true, .overlay_fd = -1};
+	struct virtio_device *d;
+
+	assert_int_equal(make_disk(&g->v, -1, true, -1, &d), 0);
+	assert_int_equal(virtio_blk_attach(d, &o), 0);
+	return d;
+}
+
+static uint64_t capacity_of(struct rig *g)
+{
+	struct virtio_blk_config config;
+
+	driver_config(&g->v, 0, &config, sizeof(config));
+	return config.capacity;
+}
+
+/* A guest that was captured with an empty drive is told of the image that it finds there. */
+static void test_image_in_an_empty_drive(void **state)
+{
+	int base = base_file(DISK_BYTES);
+	struct state_writer w, later;
+	uint32_t generation;
+	struct rig g;
+
+	(void)state;
+	rig_open(&g, base_file(DISK_BYTES), true, -1);
+	virtio_device_free(g.v.d);
+	g.v.d = attached(&g, -1);
+	driver_start(&g.v, ALL_FEATURES);
+	assert_int_equal(capacity_of(&g), 0);
+	assert_int_equal(request(&g, VIRTIO_BLK_T_IN, 0, SECTOR), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(&g, VIRTIO_BLK_T_OUT, 0, SECTOR), VIRTIO_BLK_S_IOERR);
+	driver_interrupts(&g.v);
+	generation = driver_read32(&g.v, VIRTIO_MMIO_CONFIG_GENERATION);
+	w = driver_saved(&g.v);
+
+	/* Still empty: nothing has changed. */
+	assert_int_equal(driver_replace(&g.v, attached(&g, -1), &w), 0);
+	assert_int_equal(driver_read32(&g.v, VIRTIO_MMIO_CONFIG_GENERATION), generation);
+	assert_false(driver_read32(&g.v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+
+	assert_int_equal(driver_replace(&g.v, attached(&g, dup(base)), &w), 0);
+	assert_true(driver_read32(&g.v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+	assert_int_not_equal(driver_read32(&g.v, VIRTIO_MMIO_CONFIG_GENERATION), generation);
+	assert_int_equal(capacity_of(&g), SECTORS);
+	expect_bytes(&g, 7, SECTOR, base_value(7));
+
+	/* From then on it is a disk like any other. */
+	later = driver_saved(&g.v);
+	assert_int_equal(driver_replace(&g.v, attached(&g, dup(base)), &later), 0);
+	assert_int_equal(driver_replace(&g.v, attached(&g, base_file(DISK_BYTES / 2)), &later),
+			 -EINVAL);
+	assert_int_equal(driver_replace(&g.v, attached(&g, -1), &later), -EINVAL);
+	/* What can be written to is no such drive. */
+	assert_int_equal(load_onto(&g, reopen(base), true, overlay_file(), &w), -EINVAL);
+	state_writer_free(&w);
+	state_writer_free(&later);
+	rig_close(&g);
+	close(base);
+}
+
 static void test_hostile_state(void **state)
 {
 	struct rig g;
@@ -338,6 +403,7 @@ int main(void)
 		BOTH_WAYS(test_full_disk),
 		BOTH_WAYS(test_clones),
 		BOTH_WAYS(test_disks_that_are_others),
+		BOTH_WAYS(test_image_in_an_empty_drive),
 		BOTH_WAYS(test_hostile_state),
 	};
 

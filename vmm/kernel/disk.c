@@ -242,6 +242,8 @@ static int measure(struct disk *disk)
 {
 	struct stat st;
 
+	if (disk->base_fd < 0)
+		return disk->read_only && disk->overlay_fd < 0 ? 0 : -EINVAL;
 	if (fstat(disk->base_fd, &st) < 0)
 		return -errno;
 	if (S_ISBLK(st.st_mode)) {
@@ -272,7 +274,7 @@ static int lock_base(const struct disk *disk, bool for_writing)
 {
 	struct flock lock = {.l_type = for_writing ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 
-	if (!fcntl(disk->base_fd, F_OFD_SETLK, &lock))
+	if (disk->base_fd < 0 || !fcntl(disk->base_fd, F_OFD_SETLK, &lock))
 		return 0;
 	if (errno != EAGAIN && errno != EACCES)
 		return -errno;
@@ -454,14 +456,19 @@ static int load_overlay(struct disk *disk, struct state_reader *r)
 	}
 }
 
-int disk_load(struct disk *disk, struct state_reader *r)
+int disk_load(struct disk *disk, struct state_reader *r, bool *ret_inserted)
 {
 	uint64_t bytes = state_get_u64(r);
 	uint8_t read_only = state_get_u8(r), overlay = state_get_u8(r);
 	uint64_t changed = state_get_u64(r);
 
+	*ret_inserted = false;
 	if (r->err || read_only > 1 || overlay > 1)
 		return -EBADMSG;
+	if (!bytes && read_only && !overlay && disk->read_only && !disk->bits) {
+		*ret_inserted = disk->bytes;
+		return 0;
+	}
 	if (bytes != disk->bytes || read_only != disk->read_only || overlay != !!disk->bits) {
 		log_error("disk %s: %llu bytes%s%s; at the capture it was %llu bytes%s%s",
 			  disk->name, (unsigned long long)disk->bytes,

@@ -4,7 +4,9 @@
  *
  * Three kinds:
  *
- *   read-only     base only; a write is refused
+ *   read-only     base only; a write is refused. There may be no base: an empty drive, of no
+ *                 bytes. A machine that was captured with one may have an image in it when it
+ *                 is restored
  *   raw           base only; writes go into it. One machine at a time, which a lock sees to
  *   overlay       reads come from the base until a cluster has been written; writes go to a second,
  *                 sparse file (or memfd) of this one machine, and nobody else ever sees them
@@ -33,6 +35,7 @@ enum {
 /**
  * struct disk_options - descriptors become the disk's.
  * @name: for log lines; copied
+ * @base_fd: -1: an empty drive, which is read-only
  * @overlay_fd: an empty file or memfd, or -1
  */
 struct disk_options {
@@ -47,8 +50,8 @@ struct disk;
 /**
  * disk_new() - takes the descriptors, also on error.
  * Return: 0 with *@ret, or -errno with a log line: -EINVAL when the base is empty, no whole number
- * of sectors, or no regular file or block device, -ENOTEMPTY for an overlay with contents, -EBUSY
- * when another machine writes to the base, -ENOMEM.
+ * of sectors, or no regular file or block device, or for an empty drive that can be written to,
+ * -ENOTEMPTY for an overlay with contents, -EBUSY when another machine writes to the base, -ENOMEM.
  */
 int disk_new(const struct disk_options *o, struct disk **ret);
 void disk_free(struct disk *disk);
@@ -97,10 +100,11 @@ void disk_log_error(struct disk *disk, const char *what, int err);
 int disk_save(const struct disk *disk, struct state_writer *w);
 /**
  * disk_load() - into a new disk of the same kind.
+ * @ret_inserted: at the capture it was an empty drive, and there is an image in it now
  * Return: 0, -EBADMSG for bytes that no save has written, or with a log line -EINVAL for a disk of
  * another size or kind, -ESTALE for a raw one that was written to since, or what writing the
  * overlay failed with.
  */
-int disk_load(struct disk *disk, struct state_reader *r);
+int disk_load(struct disk *disk, struct state_reader *r, bool *ret_inserted);
 
 #endif

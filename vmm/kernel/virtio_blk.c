@@ -511,7 +511,14 @@ static int blk_save(const struct virtio_device *d, struct state_writer *w)
 
 static int blk_load(struct virtio_device *d, struct state_reader *r)
 {
-	return disk_load(blk_of(d)->disk, r);
+	bool inserted;
+	int ret = disk_load(blk_of(d)->disk, r, &inserted);
+
+	/* Its driver reads the capacity again (5.2.5), and nothing else: features and limits are
+	 * those that an empty drive has offered. */
+	if (!ret && inserted)
+		virtio_device_config_changed(d);
+	return ret;
 }
 
 static void blk_free(struct virtio_device *d)

@@ -27,8 +27,9 @@ struct virtio_blk_options {
 int virtio_blk_new(const struct virtio_wiring *w, const struct virtio_blk_options *o,
 		   struct virtio_device **ret);
 
-/** virtio_blk_attach() - give a device its disk, before the machine is booted or restored. @o:
- * taken over, also on error. Return: 0 or -errno; disk_new() says which, and has logged it. */
+/** virtio_blk_attach() - give a device its disk, which may be an empty drive, before the machine is
+ * booted or restored. @o: taken over, also on error. Return: 0 or -errno; disk_new() says which,
+ * and has logged it. */
 int virtio_blk_attach(struct virtio_device *d, const struct disk_options *o);
 
 #endif

@@ -20,6 +20,7 @@
 #include "vmm/kernel/virtio_vsock.h"
 
 enum { PATH_BYTES = 4096 };
+#define EMPTY_DRIVE "none"
 
 /** Take @d into the machine, or say why it was not made. */
 static int add(struct machine *m, int err, struct virtio_device *d, const char *what)
@@ -82,7 +83,9 @@ static int open_disk(const char *text, struct disk_options *o, char path[PATH_BY
 	memcpy(path, text, n);
 	path[n] = '\0';
 	*o = (struct disk_options){.name = path, .base_fd = -1, .overlay_fd = -1};
-	o->read_only = kind && !strcmp(kind, ":ro");
+	o->read_only = !strcmp(text, EMPTY_DRIVE) || (kind && !strcmp(kind, ":ro"));
+	if (!strcmp(text, EMPTY_DRIVE))
+		return 0;
 	o->base_fd = open_file(path, kind ? O_RDONLY : O_RDWR);
 	if (o->base_fd < 0)
 		return o->base_fd;
@@ -110,11 +113,13 @@ static int add_disk(struct machine *m, const char *text, unsigned number)
 	snprintf(serial, sizeof(serial), "disk%u", number);
 	ret = machine_virtio_wiring(m, &w);
 	if (ret) {
-		close(o.disk.base_fd);
+		cleanup_fd(&o.disk.base_fd);
 		cleanup_fd(&o.disk.overlay_fd);
 	}
 	if (!ret)
 		ret = virtio_blk_new(&w, &o, &d);
+	if (!ret && o.disk.base_fd < 0)
+		ret = virtio_blk_attach(d, &o.disk);
 	return add(m, ret, d, path);
 }
 
