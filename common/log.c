@@ -104,10 +104,12 @@ static void put_string(struct line *l, const char *s)
 		size_t n = utf8_length(s);
 		char escape[8];
 
-		if ((unsigned char)*s < 0x20 || *s == 0x7f || *s == '"' || *s == '\\')
-			put(l, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", *s));
-		else
+		if ((unsigned char)*s < 0x20 || *s == 0x7f || *s == '"' || *s == '\\') {
+			snprintf(escape, sizeof(escape), "\\u%04x", *s);
+			put(l, escape, strlen(escape));
+		} else {
 			put(l, n ? s : "?", MAX(n, (size_t)1));
+		}
 		s += MAX(n, (size_t)1);
 	}
 	put(l, "\"", 1);

@@ -196,7 +196,7 @@ static void root_name(const struct function_settings *s, char ret[FUNCTION_ROOT_
 		memcpy(ret, s->root_image, strlen(s->root_image) + 1);
 		return;
 	}
-	while (isalpha((unsigned char)s->runtime[n]) && n < FUNCTION_ROOT_IMAGE_MAX)
+	while (n < FUNCTION_ROOT_IMAGE_MAX && isalpha((unsigned char)s->runtime[n]))
 		n++;
 	memcpy(ret, s->runtime, n);
 	ret[n] = '\0';

@@ -340,7 +340,6 @@ void template_retire(struct template *t)
 struct template *template_get(struct template *t)
 {
 	t->refs++;
-	/* It takes C++'s keyword for one. cppcheck-suppress CastIntegerToAddressAtReturn */
 	return t;
 }
 

@@ -73,6 +73,7 @@ teardown() {
 	assert_success
 	assert_equal "$output" "four of five"
 	stop_snapd
+	# shellcheck disable=SC2153 # start_snapd sets it
 	run "$BIN/snapd" --state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" --socket-group no-such-group
 	assert_failure 2
 	assert_output_has no-such-group

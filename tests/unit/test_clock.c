@@ -67,7 +67,7 @@ static uint64_t vdso_symbol(const char *name)
 			hash = at;
 		assert_int_not_equal(dyn->d_tag, DT_RELA);
 	}
-	for (uint32_t i = 1; i < hash[1]; i++)
+	for (uint32_t i = 1; hash && i < hash[1]; i++)
 		if (!strcmp(strings + symbols[i].st_name, name))
 			return VDSO_GVA + symbols[i].st_value;
 	fail_msg("the vdso has no %s", name);

@@ -96,8 +96,8 @@ static void test_kill_9_loses_none_and_none_runs_after_its_end(void **state)
 	(void)state;
 	end_queue();
 	for (unsigned round = 0; round < 8; round++) {
-		char over[KILLED_EVENTS * 9][40];
-		char waiting[KILLED_EVENTS * 9][40];
+		char over[KILLED_EVENTS * 9][40] = {{0}};
+		char waiting[KILLED_EVENTS * 9][40] = {{0}};
 		size_t over_n = 0, waiting_n = 0, found = 0;
 		unsigned seed = round;
 		struct note note;

@@ -222,7 +222,7 @@ static void add_virtio(struct aml *a, const struct acpi_virtio *v, unsigned numb
 
 static uint64_t build_dsdt(struct builder *b, const struct acpi_machine *m)
 {
-	uint8_t body[DSDT_BYTES_MAX];
+	uint8_t body[DSDT_BYTES_MAX] = {0};
 	struct aml a = {.data = body, .size = sizeof(body)};
 	struct aml_block block = aml_scope(&a, "\\_SB_");
 	struct acpi_header *h;

@@ -240,7 +240,7 @@ static void sock_save(const struct sock *s, struct state_writer *w)
 	state_put_u32(w, (uint32_t)s->error);
 	state_put_u64(w, s->read_timeout_ns);
 	state_put_u64(w, s->write_timeout_ns);
-	state_put_bytes(w, s->rx ? s->rx + s->rx_head : NULL, s->rx_used);
+	state_put_bytes(w, s->rx ? s->rx + s->rx_head : NULL, s->rx ? s->rx_used : 0);
 	state_put_u32(w, s->message_count);
 	for (const struct sock_message *m = s->messages; m; m = m->next) {
 		addr_save(&m->from, w);

@@ -489,7 +489,7 @@ static int synth_save(struct proc *p, struct file *f, struct state_writer *w)
 
 static int synth_load(struct proc *p, struct state_reader *r, struct file **ret)
 {
-	char path[VFS_PATH_MAX];
+	char path[VFS_PATH_MAX] = "";
 	struct synth_ref ref;
 
 	state_get_str(r, path, sizeof(path));
