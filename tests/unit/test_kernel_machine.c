@@ -42,7 +42,32 @@ static uint64_t *find_msr(uint32_t index)
 	return &msrs[index - 0x1000];
 }
 
-static int get_set_msrs(struct kvm_msrs *list, bool set)
+/*
+ * The TSC as KVM up to Linux 6.6 keeps it, in a world where time stands still. What is written is
+ * compared with what the last write would be by now; the making of the machine counts as one.
+ */
+enum { TSC_HZ = 1000000 };
+
+static struct {
+	uint64_t last_write; /* what it would be by now */
+	uint64_t machine;    /* what vCPUs count by now that are the same as the others */
+	uint64_t vcpu[2];
+} tsc;
+
+static void make_tsc(uint64_t age)
+{
+	tsc.last_write = tsc.machine = tsc.vcpu[0] = tsc.vcpu[1] = age;
+}
+
+static void write_tsc(unsigned vcpu, uint64_t v)
+{
+	if (!(v < tsc.last_write + TSC_HZ && v + TSC_HZ > tsc.last_write))
+		tsc.machine = v;
+	tsc.vcpu[vcpu] = tsc.machine;
+	tsc.last_write = v;
+}
+
+static int get_set_msrs(unsigned vcpu, struct kvm_msrs *list, bool set)
 {
 	msr_calls++;
 	if (list->nmsrs > KVM_MSRS_AT_ONCE) {
@@ -56,6 +81,8 @@ static int get_set_msrs(struct kvm_msrs *list, bool set)
 			return (int)i;
 		if (set)
 			*msr = list->entries[i].data;
+		if (set && list->entries[i].index == 0x10)
+			write_tsc(vcpu, *msr);
 		else
 			list->entries[i].data = *msr;
 	}
@@ -110,7 +137,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 		return list_msrs(arg);
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:
-		return get_set_msrs(arg, request == KVM_SET_MSRS);
+		return get_set_msrs((unsigned)(fd - VCPU_FD), arg, request == KVM_SET_MSRS);
 	default: /* registers, which are zero; no host */
 		if (fd >= 0)
 			return 0;
@@ -231,6 +258,39 @@ static void test_msrs(void **state)
 	stop_machine();
 }
 
+static void load_with_tsc(unsigned vcpu, uint64_t value)
+{
+	struct state_writer w = {0};
+	struct state_reader r;
+
+	memset(msrs, 0, sizeof(msrs));
+	msrs[300] = value;
+	assert_int_equal(kvcpu_save(&m.vcpus[vcpu], &w), 0);
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	assert_int_equal(kvcpu_load(&m.vcpus[vcpu], &r), 0);
+	state_writer_free(&w);
+}
+
+/** Whatever the machine's age is, the guest's time goes on from where it was; and its vCPUs agree,
+ * though one was saved a little after the other. */
+static void test_time_goes_on(void **state)
+{
+	static const uint64_t ages[] = {0, 10 * TSC_HZ - TSC_HZ / 2, 10 * TSC_HZ,
+					10 * TSC_HZ + TSC_HZ / 2, 20 * TSC_HZ};
+	const uint64_t captured = 10 * TSC_HZ;
+
+	(void)state;
+	start_machine();
+	for (size_t i = 0; i < ARRAY_SIZE(ages); i++) {
+		make_tsc(ages[i]);
+		load_with_tsc(0, captured);
+		load_with_tsc(1, captured + 30);
+		assert_int_equal(tsc.vcpu[0], captured);
+		assert_int_equal(tsc.vcpu[1], captured);
+	}
+	stop_machine();
+}
+
 /* ---- a reader that goes away ---- */
 
 static void test_broken_pipes_do_not_kill(void **state)
@@ -254,6 +314,7 @@ int main(void)
 		cmocka_unit_test(test_end_while_parked),
 		cmocka_unit_test(test_no_capture_of_an_ended_guest),
 		cmocka_unit_test(test_msrs),
+		cmocka_unit_test(test_time_goes_on),
 		cmocka_unit_test(test_broken_pipes_do_not_kill),
 	};
 

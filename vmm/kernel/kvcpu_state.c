@@ -9,6 +9,15 @@
  * The order of loading matters (Documentation/virt/kvm/api.rst): special registers give the local
  * APIC its mode and come before it; the APIC's timer mode comes before the deadline, an MSR; the
  * TSC before all that counts in it.
+ *
+ * A TSC that is written is not always what was written. KVM takes a value that is less than a
+ * second away from what the machine's last one would be by now for an attempt to make a vCPU's TSC
+ * that of the others, and does that instead. So the vCPUs of a machine count as one, whenever each
+ * was saved. But up to Linux 6.6 the machine's making counts as a write of zero
+ * (arch/x86/kvm/x86.c, kvm_synchronize_tsc()): a guest that was captured at 3 s and goes on in a
+ * machine that was made 3.5 s ago would be half a second ahead, and at 2.5 s behind: then its clock
+ * stands still for as long. So the first vCPU's TSC is written twice, with something far away
+ * before.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +32,9 @@
 
 /* KVM takes less than 256 MSRs at once (arch/x86/kvm/x86.c, MAX_IO_MSRS). */
 enum { MSRS_MAX = 1024, MSRS_BATCH = 255, MSR_TSC = 0x10, MSR_TSC_DEADLINE = 0x6e0 };
+
+/* Added to a TSC: a quarter of its range, so that no sum of KVM's overflows. */
+#define TSC_FAR_AWAY (1ull << 62)
 
 /** struct kvcpu_msrs - a list for KVM. */
 struct kvcpu_msrs {
@@ -227,27 +239,29 @@ static int write_msrs(struct kvcpu *c, const struct kvcpu_msrs *msrs)
 static int load_msrs(struct kvcpu *c, struct state_reader *r)
 {
 	CLEANUP_FREE struct kvcpu_msrs *msrs = calloc(1, sizeof(*msrs));
-	uint32_t count = state_get_count(r, 12), used = 1;
-	uint64_t deadline = 0;
+	uint32_t count = state_get_count(r, 12), used = 2;
+	uint64_t deadline = 0, tsc = 0;
 
 	if (!msrs)
 		return -ENOMEM;
-	if (r->err || count >= MSRS_MAX - 1)
+	if (r->err || count > MSRS_MAX - 3)
 		return -EBADMSG;
-	/* The TSC first, the deadline last. */
-	msrs->entries[0].index = MSR_TSC;
+	/* The TSC first, twice; the deadline last. */
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t index = state_get_u32(r);
 		uint64_t value = state_get_u64(r);
 
 		if (index == MSR_TSC)
-			msrs->entries[0].data = value;
+			tsc = value;
 		else if (index == MSR_TSC_DEADLINE)
 			deadline = value;
 		else
 			msrs->entries[used++] =
 				(struct kvm_msr_entry){.index = index, .data = value};
 	}
+	msrs->entries[0] = (struct kvm_msr_entry){.index = MSR_TSC,
+						  .data = c->index ? tsc : tsc + TSC_FAR_AWAY};
+	msrs->entries[1] = (struct kvm_msr_entry){.index = MSR_TSC, .data = tsc};
 	msrs->entries[used++] = (struct kvm_msr_entry){.index = MSR_TSC_DEADLINE, .data = deadline};
 	msrs->head.nmsrs = used;
 	return r->err ? r->err : write_msrs(c, msrs);
