@@ -67,6 +67,16 @@ elif kind == "symlink":
     layers.append(layer(("way/quickthaw-escaped", FILE, "x")))
 elif kind == "hardlink":
     layers.append(layer(("usr/loot", LINK, "/nonexistent/shadow")))
+elif kind == "replaced":
+    layers.append(layer(("usr/bin/tool", FILE, "another")))
+elif kind == "removed":
+    layers.append(layer(("usr/bin/.wh.tool", FILE, "")))
+elif kind == "outside":
+    outside = os.path.join(os.getcwd(), "outside")
+    layers.append(layer(("var", SYM, outside), ("opt", SYM, "usr/lib"), ("usr/lib", SYM, outside),
+                        ("srv", DIR, ""), ("srv/file", SYM, outside + "/file")))
+elif kind == "circle":
+    layers.append(layer(("opt", SYM, "srv"), ("srv", SYM, "/opt")))
 elif kind == "missing":
     layers.append(dict(layers[0], digest="sha256:" + "0" * 64))
 elif kind == "digest":

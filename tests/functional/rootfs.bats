@@ -158,6 +158,42 @@ write_tree() {
 	[ ! -e /tmp/quickthaw-escaped ]
 }
 
+@test "an OCI image: what a later layer does to one name of a file is not done to the other" {
+	for kind in replaced removed; do
+		python3 "$BATS_TEST_DIRNAME/oci_make.py" "$kind" none "oci-$kind"
+		run "$build_rootfs" --oci "oci-$kind" image
+		assert_success
+		rm -rf unpacked
+		run listing image
+		assert_success
+		assert_equal "$(cat unpacked/usr/bin/same)" tool
+		assert_equal "$(cat unpacked/usr/bin/tool 2>/dev/null)" \
+			"$([ "$kind" = removed ] || echo another)"
+	done
+}
+
+@test "an OCI image: where its links lead is inside of it, also for what is added" {
+	mkdir outside more more/deep
+	echo mine >outside/file
+	echo added >more/file
+	echo added >more/deep/file
+	python3 "$BATS_TEST_DIRNAME/oci_make.py" outside none oci
+	run "$build_rootfs" --oci oci --add more:/opt/more --add more/file:/opt/lib/one --add more:/srv image
+	assert_success
+	assert_equal "$(cd outside && find . -type f -exec cat {} + && find . | sort | xargs)" \
+		$'mine\n. ./file'
+	run listing image
+	assert_success
+	assert_output_has ".$PWD/outside/more/deep/file" ".$PWD/outside/lib/one" ".$PWD/outside/task" \
+		./srv/deep/file
+	assert_equal "$(cat unpacked/srv/file)" added
+	python3 "$BATS_TEST_DIRNAME/oci_make.py" circle none oci-circle
+	run "$build_rootfs" --oci oci-circle --add more:/opt/more image-circle
+	assert_failure 1
+	assert_output_has "/opt/more is behind too many symbolic links"
+	[ ! -e image-circle ]
+}
+
 @test "packages: installed with what they depend on, always the same" {
 	curl -sfI --max-time 20 http://deb.debian.org/debian/dists/bookworm/Release >/dev/null ||
 		skip "Debian's mirror cannot be reached from here"
