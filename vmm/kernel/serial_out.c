@@ -54,6 +54,14 @@ void serial_out_init(struct serial_out *o, int fd)
 
 void serial_out_free(struct serial_out *o)
 {
+	uint64_t lost = o->dropped_bytes - o->told_bytes + o->used;
+
+	if (lost)
+		log_warn("serial: %llu bytes of the console were dropped: more than %u KiB a "
+			 "second, or more than was read",
+			 (unsigned long long)lost, SERIAL_RATE_BYTES >> 10);
+	o->told_bytes = o->dropped_bytes;
+	o->used = 0;
 	if (o->opened)
 		close(o->fd);
 	o->fd = -1;
@@ -162,8 +170,6 @@ void serial_out_flush(struct serial_out *o)
 		if (wrote < 0) {
 			log_warn("serial: the console's output ends: %s", strerror(errno));
 			serial_out_free(o);
-			o->used = 0;
-			o->told_bytes = o->dropped_bytes;
 			return;
 		}
 		o->head = (o->head + (uint32_t)wrote) % SERIAL_RING_BYTES;
