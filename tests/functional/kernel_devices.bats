@@ -128,6 +128,59 @@ device_clone() {
 	[ $((bytes / packets)) -gt 1600 ] || fail "$bytes bytes in $packets packets: no offloads"
 }
 
+@test "twenty clones at once: MACs, addresses, random numbers, uuids and names of their own" {
+	local i
+	cat >"$work/program" <<-'END'
+		import json, os, socket, uuid
+		def read(path):
+		    return open(path).read().strip()
+		me = {"host": socket.gethostname(), "mac": read("/sys/class/net/eth0/address"),
+		      "uuid": str(uuid.uuid4()), "urandom": os.urandom(16).hex(),
+		      "generated": read("/proc/sys/kernel/random/uuid")}
+		number = me["host"].split("-")[1]
+		server = socket.create_connection((f"10.78.{number}.1", 7000), timeout=300)
+		me["ip"] = server.getsockname()[0]
+		server.sendall(json.dumps(me).encode() + b"\n")
+		result = server.recv(3, socket.MSG_WAITALL).decode()
+	END
+	for ((i = 1; i <= 20; i++)); do
+		make_tap "tap$i" "10.78.$i.1/24"
+	done
+	# None of them goes on before all of them are there. The kernel knows whose MAC an address is at.
+	in_net python3 - >"$work/seen" 2>"$work/seen.err" 3>&- <<-'END' &
+		import json, socket, subprocess
+		server = socket.create_server(("0.0.0.0", 7000))
+		server.settimeout(300)
+		streams = [server.accept() for _ in range(20)]
+		for stream, peer in streams:
+		    stream.settimeout(300)
+		    me = json.loads(stream.makefile().readline())
+		    neighbour = subprocess.check_output(["ip", "-j", "neigh", "show", peer[0]])
+		    print(json.dumps(me | {"peer": peer[0], "neighbour": json.loads(neighbour)[0]["lladdr"]}))
+		for stream, _ in streams:
+		    stream.sendall(b"all")
+	END
+	local server=$! clones=()
+	for ((i = 1; i <= 20; i++)); do
+		device_clone "tap$i,mac=random,ip=10.78.$i.2/24" --hostname "clone-$i" \
+			<"$work/program" >"$work/answer-$i" 2>&1 3>&- &
+		clones+=($!)
+	done
+	wait "$server" || fail "$(cat "$work/seen.err" "$work"/answer-*)"
+	for ((i = 0; i < 20; i++)); do
+		wait "${clones[i]}" || fail "clone $((i + 1)): $(cat "$work/answer-$((i + 1))")"
+	done
+	assert_equal "$(cat "$work"/answer-* | grep -c all)" 20
+	local field
+	for field in host mac ip uuid urandom generated neighbour peer; do
+		run jq -r ".$field" "$work/seen"
+		assert_equal "$field $(sort -u <<<"$output" | grep -c .)" "$field 20"
+	done
+	run jq -e 'select(.mac != .neighbour or .ip != .peer or
+		.ip != (.host | sub("clone-(?<n>.*)"; "10.78.\(.n).2")))' "$work/seen"
+	assert_equal "$output" ""
+}
+
 @test "a MAC is kept unless a restore says otherwise; what an agent cannot set is told" {
 	local kept
 	run --separate-stderr device_clone left,ip=10.77.1.3/24 <<<'result = open("/sys/class/net/eth0/address").read().strip()'
