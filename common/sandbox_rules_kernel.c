@@ -95,6 +95,8 @@ const struct sandbox_rule sandbox_kernel_rules[] = {
 	{SYS(writev), WHY("log lines; what libc may call")},
 
 	/* ---- threads and the process itself ---- */
+	{SYS(rseq), WHY("a thread made before the filter may begin after it: libc's per-CPU area")},
+	{SYS(set_robust_list), WHY("the same: libc's locks")},
 	{SYS(futex), WHY("the machine's lock")},
 	{SYS(tgkill), WHY("kick a vCPU out of the guest; abort()")},
 	{SYS(getpid), WHY("the same")},
