@@ -14,12 +14,14 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "common/kvm_pre_fault.h"
 #include "common/sandbox_internal.h"
 #include "common/sandbox_rule.h"
 
 const struct sandbox_rule sandbox_kernel_rules[] = {
 	/* ---- run the virtual machine ---- */
 	IOCTL(KVM_RUN, "enter the guest"),
+	IOCTL(KVM_PRE_FAULT_MEMORY, "map a restored guest's working set ahead of it"),
 	IOCTL(KVM_SET_CPUID2, "what the guest sees of the CPU, which its snapshot says"),
 	IOCTL(KVM_GET_REGS, "capture a vCPU, report a crash"),
 	IOCTL(KVM_SET_REGS, "boot or restore a vCPU"),

@@ -30,4 +30,12 @@ int populate_start(const struct guest_mem *mem, const struct proto_populate *run
  */
 void populate_help(void);
 
+/**
+ * populate_map() - have KVM map the working set into the guest, on the thread of a vCPU before it
+ * enters: what the copies of populate_help() and the template have, so that no touch of it leaves
+ * the guest. A host that cannot (before Linux 6.10, or without nested paging) is left as it is.
+ * Source: KVM API section 4.143, KVM_PRE_FAULT_MEMORY.
+ */
+void populate_map(int vcpu_fd);
+
 #endif

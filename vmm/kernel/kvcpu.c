@@ -27,6 +27,7 @@
 #include "common/util.h"
 #include "vmm/kernel/boot_linux.h"
 #include "vmm/kernel/machine.h"
+#include "vmm/populate.h"
 #include "vmm/vm.h"
 
 /* Model-specific registers that a firmware would set (SDM vol. 4, table 2-2). */
@@ -232,6 +233,10 @@ static void *run_thread(void *arg)
 	struct machine *m = c->machine;
 
 	wait_for_start(m);
+	if (!c->index && !m->stopping) {
+		populate_help();
+		populate_map(c->fd);
+	}
 	while (!m->stopping) {
 		int ret = ioctl(c->fd, KVM_RUN, 0), err = errno;
 
