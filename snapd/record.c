@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * record.c - learn the working set of a version from one invocation, and reorder its snapshot
+ * record.c - learn the working set of a version from its invocations, and reorder its snapshot
  *
  * The first invocation of a version runs on an empty template which records: each page is brought
  * in alone, when it is asked for, so the order of faults is the order of first touches (page_in.c).
  * When it has answered, the vmm tells which pages it touched and which of them it wrote. The worker
  * then copies the snapshot with these pages first and installs the copy in the place of the file;
  * the template carries on with it, for page for page the contents are the same.
+ *
+ * Which pages a kernel guest writes takes a second invocation, the first that is restored from a
+ * resident working set. Where a guest with a local APIC in the kernel touches a page that is not
+ * there, KVM has a worker bring it in, and that asks for it as if for writing (virt/kvm/async_pf.c):
+ * in the first recording each page that was touched looks as if it was written.
  */
 #include "snapd/record.h"
 
@@ -45,16 +50,27 @@ struct recording {
 	struct snapshot_error text;
 };
 
+static bool is_kernel(const struct version *v)
+{
+	return v->settings.guest_kind == GUEST_KIND_KERNEL;
+}
+
 bool record_wanted(const struct version *v)
 {
-	return v->number && v->template && !v->recording && !v->recapture.under_way &&
-	       v->record_tries < TRIES_MAX && !v->template->resident_pages && !v->template->reads &&
-	       !template_has_working_set(v->template);
+	struct template *t = v->template;
+
+	if (!v->number || !t || v->recording || v->recapture.under_way ||
+	    v->record_tries >= TRIES_MAX)
+		return false;
+	if (!template_has_working_set(t))
+		return !t->resident_pages && !t->reads;
+	return is_kernel(v) && !t->file->knows_written && template_populate_count(t);
 }
 
 int record_begin(struct version *v)
 {
-	int ret = template_record(v->template, true);
+	bool first = !template_has_working_set(v->template);
+	int ret = first ? template_record(v->template, true) : 0;
 
 	v->recording = !ret;
 	v->record_tries++;
@@ -66,8 +82,9 @@ void record_abort(struct version *v)
 	if (!v->recording)
 		return;
 	v->recording = false;
-	if (v->template)
-		template_record(v->template, false);
+	if (!v->template || !v->template->recording)
+		return;
+	template_record(v->template, false);
 	/* With a part of its pages in, it could not see their first touches. */
 	if (v->record_tries < TRIES_MAX)
 		version_drop_template(v);
@@ -87,23 +104,47 @@ static void add_page(struct recording *r, uint8_t *touched, uint32_t page)
 }
 
 /** Pages in the order in which they were asked for; then those that came without being asked. */
+static void list_touched(struct recording *r, uint8_t *touched)
+{
+	const struct template *t = r->template;
+
+	for (uint32_t i = 0; i < t->order_count; i++)
+		add_page(r, touched, t->order[i]);
+	for (uint64_t i = 0; i < t->pages; i++)
+		if (touched[i] & TOUCHED)
+			add_page(r, touched, (uint32_t)i);
+}
+
+/** The pages of the working set that there is, in its order. */
+static void list_again(struct recording *r, uint8_t *touched)
+{
+	size_t count = 0;
+	const struct snapshot_ws_entry *ws =
+		snapshot_reader_working_set(r->template->file->reader, &count);
+
+	for (size_t i = 0; i < count; i++)
+		add_page(r, touched, ws[i].page);
+}
+
 static int make_working_set(struct recording *r, int fd)
 {
 	const struct template *t = r->template;
 	CLEANUP_FREE uint8_t *touched = calloc(1, t->pages ? t->pages : 1);
+	uint8_t known = TOUCHED | WRITTEN;
 
+	if (t->recording && is_kernel(r->version))
+		known = TOUCHED;
 	r->ws = malloc((t->pages ? t->pages : 1) * sizeof(*r->ws));
 	if (!touched || !r->ws)
 		return -ENOMEM;
 	if (pread_full(fd, touched, t->pages, 0) != (ssize_t)t->pages)
 		return -EIO;
 	for (uint64_t i = 0; i < t->pages; i++)
-		touched[i] &= TOUCHED | WRITTEN;
-	for (uint32_t i = 0; i < t->order_count; i++)
-		add_page(r, touched, t->order[i]);
-	for (uint64_t i = 0; i < t->pages; i++)
-		if (touched[i] & TOUCHED)
-			add_page(r, touched, (uint32_t)i);
+		touched[i] &= known;
+	if (t->recording)
+		list_touched(r, touched);
+	else
+		list_again(r, touched);
 	return 0;
 }
 

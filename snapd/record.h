@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* record.h - learn the working set of a version from one invocation, and reorder its snapshot */
+/* record.h - learn the working set of a version from its invocations, and reorder its snapshot */
 #ifndef QUICKTHAW_SNAPD_RECORD_H
 #define QUICKTHAW_SNAPD_RECORD_H
 
@@ -8,8 +8,9 @@
 #include "snapd/session.h"
 
 /**
- * record_wanted() - should the next restore of @v record? Its snapshot has no working set yet,
- * nobody records, and its template is empty, so that every first touch will be seen.
+ * record_wanted() - should the next restore of @v record? Nobody does, and either its snapshot has
+ * no working set yet, and its template is empty, so that every first touch will be seen; or it is a
+ * kernel guest's, does not know which pages are written, and all of it is resident.
  */
 bool record_wanted(const struct version *v);
 /** record_begin() - @v's template records from now on. Return: 0 or -ENOMEM. */

@@ -138,6 +138,7 @@ static int make_state_fd(struct template_file *f)
 	if (ret)
 		return ret;
 	f->state_bytes = state_bytes;
+	f->knows_written = f->populate_count && runs[0].count_flags & PROTO_POPULATE_WRITE;
 	total = align_up(state_bytes, sizeof(*runs)) + f->populate_count * sizeof(*runs);
 	data = calloc(1, total);
 	if (!data)

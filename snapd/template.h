@@ -34,6 +34,7 @@ struct template_file {
 	int state_fd; /**< memfd: STATE section, then populate runs (RESTORE) */
 	uint64_t state_bytes;
 	uint32_t populate_count;
+	bool knows_written; /**< the working set says of some pages that they are written */
 };
 
 /**

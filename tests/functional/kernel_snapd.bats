@@ -49,6 +49,16 @@ deploy_kernel() {
 	assert_output_has "published $1:1"
 }
 
+# recorded TIMES - has the working set of hello:1 been written so often?
+recorded() {
+	[ "$(grep -c "record: hello:1: working set" "$SNAPD_LOG")" = "$1" ]
+}
+
+# working_set EXPRESSION - in jq's words, of the working set of hello:1
+working_set() {
+	"$BIN/snapshot" pages --json "$SNAPD_DIR/state/functions/hello/versions/1/snapshot.qt" | jq ".working_set | $1"
+}
+
 no_vmm_of() {
 	[ -z "$(http GET /quickthaw/v1/stats | jq -r --arg f "$1" '.Instances[] | select(.FunctionName == $f) | .Id')" ]
 }
@@ -175,6 +185,37 @@ no_vmm_of() {
 	# The jail's filter has killed none of its shells, of which some thread began late.
 	run grep "ended without a word" "$SNAPD_LOG"
 	assert_failure 1
+}
+
+@test "kernel guest: its working set is mapped before it runs, and what it writes is copied" {
+	require_images
+	start_kernels
+	deploy_kernel hello "$EXAMPLES/hello-python"
+	invoke hello '{"name": "one"}'
+	assert_fine
+	wait_until 30 recorded 1 || fail "no working set was recorded"
+	# Asynchronous page faults made a copy of each page that was missed: that tells nothing.
+	assert_equal "$(working_set 'map(select(.written)) | length')" 0
+	invoke hello '{"name": "two"}' --header "X-Quickthaw-Start: resident"
+	assert_fine
+	wait_until 30 recorded 2 || fail "what it writes was not recorded"
+	local pages written faults
+	pages=$(working_set length)
+	written=$(working_set 'map(select(.written)) | length')
+	if [ "$written" -lt 20 ] || [ $((written * 2)) -gt "$pages" ]; then
+		fail "$written of $pages pages are said to be written"
+	fi
+
+	invoke hello '{"name": "three"}' --header "X-Quickthaw-Start: resident" --header "X-Quickthaw-Keep: 1"
+	assert_fine
+	recorded 2 || fail "what is known was recorded again"
+	mkdir "$BATS_TEST_TMPDIR/debug"
+	mount -t debugfs debugfs "$BATS_TEST_TMPDIR/debug"
+	faults=$(cat "$BATS_TEST_TMPDIR/debug/kvm/$(header X-Quickthaw-Pid)"-*/pf_taken)
+	umount "$BATS_TEST_TMPDIR/debug"
+	[ -n "$faults" ] || fail "KVM counts no faults of it"
+	printf '%s\n' 6.10 "$(uname -r)" | sort -CV || skip "KVM maps nothing ahead before Linux 6.10"
+	[ $((faults * 4)) -lt "$pages" ] || fail "$faults faults, with $pages pages mapped ahead"
 }
 
 @test "kernel guest: two clones at once are two machines, and layers are their /opt" {
