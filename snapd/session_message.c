@@ -477,12 +477,23 @@ static int send_invoke(struct instance *inst, const struct session_call *call)
 	return send_message(inst, &body.h, PROTO_INVOKE, iov, count, &fd, fd >= 0);
 }
 
+/**
+ * How much of the working set the vmm is to bring in, or map, ahead of the guest. A kernel guest
+ * waits for it also where it is still to be read: a touch of a missing page costs it far more than
+ * waiting does, and leaves a copy of its own (record.c says why).
+ */
+static uint32_t populate_count(const struct instance *inst, struct template *t)
+{
+	return inst->kind == GUEST_KIND_KERNEL ? t->file->populate_count
+					       : template_populate_count(t);
+}
+
 int session_restore(struct instance *inst, struct template *t, const struct session_call *call)
 {
 	struct proto_restore body = {
 		.template_pages = t->pages,
 		.state_bytes = t->file->state_bytes,
-		.populate_count = template_populate_count(t),
+		.populate_count = populate_count(inst, t),
 	};
 	int fds[FDPASS_FDS_MAX], fd_count = put_files(inst->version, fds);
 	struct iovec iov = iov_of(&body, sizeof(body));
