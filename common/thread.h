@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <signal.h>
 
-/** thread_start() - pthread_create() with all signals blocked in the new thread. Return: 0 or
- * -errno. */
+/** thread_start() - pthread_create() with all signals blocked in the new thread but SIGSYS: a
+ * system call that its filter does not know is to be told of. Return: 0 or -errno. */
 static inline int thread_start(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *arg),
 			       void *arg)
 {
@@ -15,6 +15,7 @@ static inline int thread_start(pthread_t *ret, const pthread_attr_t *attr, void 
 	int err;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = -pthread_create(ret, attr, main, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -17,6 +17,7 @@
 #include <linux/userfaultfd.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -40,6 +41,7 @@
 #include <unistd.h>
 
 #include "common/sandbox.h"
+#include "common/thread.h"
 #include "common/util.h"
 
 static int breach(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -348,6 +350,49 @@ static int check_allow(const char *arg)
 	return 0;
 }
 
+/** A turn lasts for longer than it takes to make these: some begin when the filter is there. */
+enum { THREADS = 64 };
+
+static void *count(void *arg)
+{
+	__atomic_fetch_add((unsigned *)arg, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static int check_threads(enum sandbox_stage stage)
+{
+	pthread_t threads[THREADS];
+	unsigned counted = 0;
+	cpu_set_t one;
+	int filter;
+
+	CPU_ZERO(&one);
+	CPU_SET((unsigned)sched_getcpu(), &one);
+	if (sandbox_seccomp_export(stage, &filter) || sched_setaffinity(0, sizeof(one), &one))
+		return 2;
+	for (int i = 0; i < THREADS; i++)
+		if (thread_start(&threads[i], NULL, count, &counted))
+			return 2;
+	if (sandbox_seccomp_load(filter))
+		return 2;
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	dprintf(STDERR_FILENO, "%u threads began\n", counted);
+	return 0;
+}
+
+static int check_threads_guest(const char *arg)
+{
+	(void)arg;
+	return check_threads(SANDBOX_STAGE_GUEST);
+}
+
+static int check_threads_kernel(const char *arg)
+{
+	(void)arg;
+	return check_threads(SANDBOX_STAGE_KERNEL);
+}
+
 static long deny_open(void)
 {
 	return syscall(SYS_open, "/x", O_RDONLY);
@@ -642,6 +687,8 @@ static const struct {
 	{"allow", check_allow},
 	{"deny", check_deny},
 	{"deny-kernel", check_deny_kernel},
+	{"threads", check_threads_guest},
+	{"threads-kernel", check_threads_kernel},
 };
 
 int main(int argc, char **argv)

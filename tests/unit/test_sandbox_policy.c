@@ -246,6 +246,22 @@ static void test_seccomp_allows(void **state)
 	assert_non_null(strstr(j.output, "allowed"));
 }
 
+/* What a thread asks for before its first line is on the list of whoever made it before the filter.
+ */
+static void test_seccomp_allows_threads_to_begin(void **state)
+{
+	static const char *const checks[] = {"threads", "threads-kernel"};
+	char output[OUTPUT_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+		int status = run_free(checks[i], "", output);
+
+		assert_exit(status, 0, output);
+		assert_string_equal(output, "64 threads began\n");
+	}
+}
+
 static void test_seccomp_load_refuses(void **state)
 {
 	CLEANUP_FD int empty = memfd_create("empty", MFD_CLOEXEC);
@@ -297,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_seccomp_denies),
 		cmocka_unit_test(test_seccomp_denies_other_abi),
 		cmocka_unit_test(test_seccomp_allows),
+		cmocka_unit_test(test_seccomp_allows_threads_to_begin),
 		cmocka_unit_test(test_seccomp_load_refuses),
 		cmocka_unit_test(test_confine),
 	};
