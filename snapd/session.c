@@ -46,9 +46,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -224,8 +226,13 @@ void session_spawn_failed(struct instance *inst)
 static void reap_run(struct work *work)
 {
 	struct instance *inst = container_of(work, struct instance, reap);
+	int status = 0;
 
-	sandbox_reap(&inst->child, NULL);
+	sandbox_reap(&inst->child, &status);
+	/* SIGKILL is snapd's own, or the kernel's for want of memory, which is told elsewhere. */
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+		log_about(LOG_LEVEL_ERROR, inst->id, "", "its vmm was killed by signal %d (SIG%s)",
+			  WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ?: "?");
 }
 
 static void reap_done(struct work *work)

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -340,6 +341,25 @@ static void test_silence_is_ended(void **state)
 	close(vmm);
 }
 
+/** A vmm that is killed says nothing: what killed it is in snapd's log. */
+static void test_what_killed_it_is_told(void **state)
+{
+	int vmm, log = memfd_create("log", MFD_CLOEXEC), before = fcntl(2, F_DUPFD_CLOEXEC, 0);
+	struct instance *inst = spawn(&vmm);
+	char text[1024] = "";
+
+	(void)state;
+	assert_int_equal(dup2(log, 2), 2);
+	kill(inst->child.pid, SIGTRAP);
+	wait_for(inst, INSTANCE_FREE);
+	dup2(before, 2);
+	assert_true(pread_full(log, text, sizeof(text) - 1, 0) > 0);
+	assert_non_null(strstr(text, "its vmm was killed by signal 5 (SIGTRAP)"));
+	close(before);
+	close(log);
+	close(vmm);
+}
+
 static void test_one_that_is_only_starting_is_ended_at_the_finish(void **state)
 {
 	struct instance *inst;
@@ -561,6 +581,7 @@ int main(void)
 		cmocka_unit_test(test_a_slow_spawner_keeps_its_slot),
 		cmocka_unit_test(test_silence_is_ended),
 		/* the last: it ends all of them */
+		cmocka_unit_test(test_what_killed_it_is_told),
 		cmocka_unit_test(test_one_that_is_only_starting_is_ended_at_the_finish),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_held),
