@@ -344,12 +344,13 @@ void machine_finish(struct machine *m, enum machine_end end, const char *fmt, ..
 	va_start(ap, fmt);
 	vsnprintf(m->end_text, sizeof(m->end_text), fmt, ap);
 	va_end(ap);
-	m->stopping = true;
+	machine_wake(m);
+	if (atomic_exchange(&m->stopping, true))
+		return; /* machine_free() kicks them itself, and has joined some by now */
 	/* machine_pause() may wait for a vCPU that will not park any more. */
 	pthread_cond_broadcast(&m->parked);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		kvcpu_kick(&m->vcpus[i]);
-	machine_wake(m);
 }
 
 int machine_pause(struct machine *m)
