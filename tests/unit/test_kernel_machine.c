@@ -7,13 +7,17 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/util.h"
+#include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
 #include "vmm/kernel/command.h"
 #include "vmm/kernel/kvcpu.h"
@@ -291,6 +295,85 @@ static void test_time_goes_on(void **state)
 	stop_machine();
 }
 
+/* ---- machines that are none ---- */
+
+/** A snapshot whose state says that its machine is of that kind. */
+static int write_snapshot(char *path, uint64_t ram_bytes, uint32_t vcpus)
+{
+	const struct snapshot_params params = {
+		.ram_pages = 16, .template_pages = 16, .guest_kind = GUEST_KIND_KERNEL};
+	struct snapshot_writer *writer;
+	struct state_writer w = {0};
+	int fd = mkstemp(path), ret;
+
+	state_put_u32(&w, 1);
+	state_put_str(&w, "machine");
+	state_put_u32(&w, 1);
+	state_put_u32(&w, 0);
+	state_put_u64(&w, ram_bytes);
+	state_put_u32(&w, vcpus);
+	ret = snapshot_writer_new(fd, &params, &writer);
+	if (!ret)
+		ret = snapshot_writer_section(writer, SNAPSHOT_SECTION_STATE, w.data, w.used);
+	if (!ret)
+		ret = snapshot_writer_finish(writer);
+	snapshot_writer_free(writer);
+	state_writer_free(&w);
+	close(fd);
+	return ret;
+}
+
+/** Return: its exit status. @ret_said: what it had to say */
+static int restore_machine(uint64_t ram_bytes, uint32_t vcpus, char *ret_said, size_t size)
+{
+	char path[] = "/tmp/qt-machine-XXXXXX";
+	int log = memfd_create("log", MFD_CLOEXEC), before = fcntl(2, F_DUPFD_CLOEXEC, 0), ret;
+	struct snapshot_file file;
+	const struct kernel_options options = {.restore = &file, .serial_fd = -1};
+
+	assert_int_equal(write_snapshot(path, ram_bytes, vcpus), 0);
+	assert_int_equal(snapshot_file_open(&file, path), 0);
+	dup2(log, 2);
+	ret = kernel_command(-1, &options);
+	dup2(before, 2);
+	memset(ret_said, 0, size);
+	assert_true(pread(log, ret_said, size - 1, 0) > 0);
+	snapshot_file_close(&file);
+	unlink(path);
+	close(before);
+	close(log);
+	return ret;
+}
+
+static void test_machines_that_are_none(void **state)
+{
+	static const struct {
+		uint64_t ram_bytes;
+		uint32_t vcpus;
+	} machines[] = {
+		{0, 1},
+		{MIB(16), 1},
+		{MIB(64) + 1, 1},
+		{KERNEL_RAM_BYTES_MAX + PAGE_BYTES, 1},
+		{UINT64_MAX, 1},
+		{MIB(64), 0},
+		{MIB(64), KERNEL_VCPUS_MAX + 1},
+		{MIB(64), UINT32_MAX},
+	};
+	char said[1024];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
+		assert_int_equal(restore_machine(machines[i].ram_bytes, machines[i].vcpus, said,
+						 sizeof(said)),
+				 1);
+		assert_non_null(strstr(said, "restore: /tmp/qt-machine-"));
+		assert_non_null(strstr(said, "damaged snapshot"));
+	}
+	/* This one could be; it is the host that cannot. */
+	assert_int_equal(restore_machine(MIB(64), 1, said, sizeof(said)), 2);
+}
+
 /* ---- a reader that goes away ---- */
 
 static void test_broken_pipes_do_not_kill(void **state)
@@ -315,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_no_capture_of_an_ended_guest),
 		cmocka_unit_test(test_msrs),
 		cmocka_unit_test(test_time_goes_on),
+		cmocka_unit_test(test_machines_that_are_none),
 		cmocka_unit_test(test_broken_pipes_do_not_kill),
 	};
 

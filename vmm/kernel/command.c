@@ -302,6 +302,12 @@ static int serve(struct machine *m, const struct kernel_options *o)
 	return exit_status(m);
 }
 
+static bool fits(const struct machine_config *c)
+{
+	return c->ram_bytes >= KERNEL_RAM_BYTES_MIN && c->ram_bytes <= KERNEL_RAM_BYTES_MAX &&
+	       c->ram_bytes % PAGE_BYTES == 0 && c->vcpus && c->vcpus <= KERNEL_VCPUS_MAX;
+}
+
 /** What the machine is made of: as the command line says, or as it was captured. */
 static int configure(const struct kernel_options *o, struct machine_config *ret)
 {
@@ -310,10 +316,15 @@ static int configure(const struct kernel_options *o, struct machine_config *ret)
 
 	*ret = (struct machine_config){
 		.ram_bytes = o->memory_bytes, .vcpus = o->vcpus, .serial_fd = o->serial_fd};
-	if (!o->restore)
+	if (!o->restore) {
+		if (!fits(ret))
+			die("--memory: a kernel guest has %llu to %llu MiB",
+			    (unsigned long long)(KERNEL_RAM_BYTES_MIN >> 20),
+			    (unsigned long long)(KERNEL_RAM_BYTES_MAX >> 20));
 		return 0;
+	}
 	state = snapshot_reader_section(o->restore->reader, SNAPSHOT_SECTION_STATE, &n);
-	if (state && !machine_config_peek(state, n, ret))
+	if (state && !machine_config_peek(state, n, ret) && fits(ret))
 		return 0;
 	log_error("restore: %s: its state is not that of a kernel guest: damaged snapshot",
 		  o->restore->path);
@@ -334,10 +345,6 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 	ret = configure(options, &config);
 	if (ret)
 		return 1;
-	if (config.ram_bytes < KERNEL_RAM_BYTES_MIN || config.ram_bytes > KERNEL_RAM_BYTES_MAX)
-		die("--memory: a kernel guest has %llu to %llu MiB",
-		    (unsigned long long)(KERNEL_RAM_BYTES_MIN >> 20),
-		    (unsigned long long)(KERNEL_RAM_BYTES_MAX >> 20));
 	if (machine_new(&m, kvm_fd, &config))
 		return 2;
 	command.options = options;
