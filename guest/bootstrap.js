@@ -3,7 +3,9 @@
 //
 // Loads the handler that _HANDLER names ("module.function") from LAMBDA_TASK_ROOT, then loops: asks for
 // an invocation, calls the handler, sends back its result or its error. A handler is async, or returns a
-// promise or a value, or takes a callback as its third parameter. With
+// promise or a value, or takes a callback as its third parameter, or calls its context's. One that does
+// none of that has no result once nothing is left to wait for. What is thrown where nobody catches it is
+// the error of the invocation under way, and ends the process. With
 // AWS_LAMBDA_INITIALIZATION_TYPE=snap-start it stops at /restore/next once before: that is where
 // Quickthaw takes the snapshot, and where every clone goes on.
 //
@@ -25,8 +27,11 @@ const [HOST, PORT] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
 const PREFIX = "/2018-06-01/runtime/";
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 
-/** The function cannot be loaded; carries Lambda's error type. */
-class InitError extends Error {
+/** Where an error is reported that nobody catches; null while the one connection waits for work. */
+let errorPath = "init/error";
+
+/** Not the handler's own error; carries Lambda's error type. */
+class RuntimeError extends Error {
 	constructor(type, message) {
 		super(message);
 		this.name = type;
@@ -75,7 +80,7 @@ function findModule(name) {
 	const file = ["", ".js", ".mjs", ".cjs"].map((end) => base + end)
 		.find((candidate) => fs.existsSync(candidate) && fs.statSync(candidate).isFile());
 	if (!file)
-		throw new InitError("Runtime.ImportModuleError", `Error: Cannot find module '${name}'`);
+		throw new RuntimeError("Runtime.ImportModuleError", `Error: Cannot find module '${name}'`);
 	return file;
 }
 
@@ -86,7 +91,7 @@ async function loadModule(file) {
 		if (error.code === "ERR_REQUIRE_ESM")
 			return import(pathToFileURL(file));
 		if (error instanceof SyntaxError)
-			throw new InitError("Runtime.UserCodeSyntaxError", String(error));
+			throw new RuntimeError("Runtime.UserCodeSyntaxError", String(error));
 		throw error;
 	}
 }
@@ -95,12 +100,12 @@ async function loadModule(file) {
 async function loadHandler(name) {
 	const dot = name.indexOf(".", name.lastIndexOf("/") + 1);
 	if (dot < 1 || dot === name.length - 1)
-		throw new InitError("Runtime.MalformedHandlerName", `Bad handler '${name}'`);
+		throw new RuntimeError("Runtime.MalformedHandlerName", `Bad handler '${name}'`);
 	let value = await loadModule(findModule(name.slice(0, dot)));
 	for (const part of name.slice(dot + 1).split("."))
 		value = value && (value[part] ?? value.default?.[part]);
 	if (typeof value !== "function")
-		throw new InitError("Runtime.HandlerNotFound", `${name} is undefined or not exported`);
+		throw new RuntimeError("Runtime.HandlerNotFound", `${name} is undefined or not exported`);
 	return value;
 }
 
@@ -120,24 +125,32 @@ function makeContext(headers, done) {
 		callbackWaitsForEmptyEventLoop: true,
 		getRemainingTimeInMillis: () => Math.max(0, deadlineMs - Date.now()),
 		done,
-		fail: (error) => done(error),
+		fail: (error) => done(error ?? "handled"),
 		succeed: (result) => done(null, result),
 	};
 }
 
 /** Call the handler. Its result, however it is given back; the first one counts. */
 function callHandler(handler, event, headers) {
+	let giveUp;
+	const onEmpty = () => giveUp();
+	process.on("beforeExit", onEmpty);
 	return new Promise((resolve, reject) => {
-		const done = (error, result) => (error ? reject(error) : resolve(result));
+		const done = (error, result) => (error ?? null) === null ? resolve(result) : reject(error);
+		giveUp = () => resolve(null);
 		const returned = handler(event, makeContext(headers, done), done);
-		if (returned && typeof returned.then === "function")
+		if (returned && typeof returned.then === "function") {
+			giveUp = () => reject(new RuntimeError("Runtime.NodeJsExit",
+				"nothing is left to wait for, and the handler's promise is not settled"));
 			returned.then(resolve, reject);
-		else if (handler.length < 3)
+		} else if (returned !== undefined && handler.length < 3) {
 			resolve(returned);
-	});
+		}
+	}).finally(() => process.removeListener("beforeExit", onEmpty));
 }
 
 async function serveOne(handler) {
+	errorPath = null;
 	const next = await request("GET", "invocation/next");
 	if (next.status !== 200)
 		throw new Error(`the Runtime API answered ${next.status} to /next`);
@@ -145,12 +158,33 @@ async function serveOne(handler) {
 	const traceId = next.headers["lambda-runtime-trace-id"];
 	if (traceId)
 		process.env._X_AMZN_TRACE_ID = traceId;
+	else
+		delete process.env._X_AMZN_TRACE_ID;
+	errorPath = `invocation/${id}/error`;
 	try {
 		const result = await callHandler(handler, JSON.parse(next.body), next.headers);
-		await request("POST", `invocation/${id}/response`, JSON.stringify(result ?? null));
+		await request("POST", `invocation/${id}/response`, JSON.stringify(result ?? null) ?? "null");
 	} catch (error) {
-		await reportError(`invocation/${id}/error`, error);
+		await reportError(errorPath, error);
 	}
+}
+
+/** What nobody catches: no handler can go on after that. */
+async function endWith(error, status) {
+	try {
+		if (errorPath)
+			await reportError(errorPath, error);
+		else
+			console.error(error);
+	} finally {
+		process.exit(status);
+	}
+}
+
+function catchTheRest() {
+	process.on("uncaughtException", (error) => endWith(error, 129));
+	process.on("unhandledRejection", (reason) =>
+		endWith(new RuntimeError("Runtime.UnhandledPromiseRejection", String(reason)), 128));
 }
 
 /** Clones of one snapshot must not share their random numbers. */
@@ -165,6 +199,7 @@ function takeRandomFromCpu() {
 
 async function main() {
 	let handler;
+	catchTheRest();
 	process.chdir(process.env.LAMBDA_TASK_ROOT || "/var/task");
 	try {
 		handler = await loadHandler(process.env._HANDLER || "");
@@ -174,6 +209,7 @@ async function main() {
 	}
 	if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start") {
 		takeRandomFromCpu();
+		errorPath = null;
 		await request("GET", "restore/next");
 	}
 	for (;;)
