@@ -4,11 +4,12 @@
  *
  * The host's end of a connection is one of two things:
  *
- *   a service      in this process, registered for a port. Its connections are saved and go on
- * after a restore a unix socket  in Firecracker's convention. PATH listens: who connects and sends
- * "CONNECT P\n" gets to the guest's port P, and "OK Q\n" back once that has accepted. A guest that
- *                  connects to port P gets to the listener at PATH_P. A snapshot cannot hold these
- *                  connections: a clone's guest finds them reset
+ * - a service in this process, registered for a port. Its connections are saved and go on after a
+ *   restore.
+ * - a unix socket in Firecracker's convention. PATH listens: who connects and sends "CONNECT P\n"
+ *   gets to the guest's port P, and "OK Q\n" back once that has accepted. A guest that connects to
+ *   port P gets to the listener at PATH_P. A snapshot cannot hold these connections: a clone's
+ *   guest finds them reset.
  *
  * That a guest reads or writes slowly costs at most VSOCK_WINDOW_BYTES for each connection in one
  * direction, and VSOCK_SEND_BYTES_MAX for all in the other.
