@@ -57,6 +57,7 @@
 
 enum {
 	BUSY_MS = 20,
+	BUSY_MAX_MS = 250,
 	RAM_EXTRA_MIB = 64,
 	STARTS_PER_CPU = 4,
 	STARTS_MIN = 8,
@@ -100,7 +101,7 @@ static struct {
 	unsigned least_in_flight; /* of a function that is refused any more */
 	unsigned reserved_total;
 	uint64_t reserved_ns; /* when it was added up */
-	uint64_t last_start_ns;
+	uint64_t busy_until_ns;
 	bool pumping, pump_again;
 	struct scheduler_refusal refusal;
 } scheduler;
@@ -186,6 +187,14 @@ static void enter_queue(struct invocation *inv)
 	scheduler_stats.queued++;
 }
 
+/** For how long a start is left alone by what can wait: twice as long as one takes. */
+static uint64_t busy_ns(const struct version *v, enum start_kind start)
+{
+	uint64_t ns = start == START_WARM ? 0 : 2 * v->load.resident_alone_ns;
+
+	return MIN(MAX(ns, BUSY_MS * NSEC_PER_MSEC), BUSY_MAX_MS * NSEC_PER_MSEC);
+}
+
 void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_kind start)
 {
 	struct function_load *load = &inv->function->load;
@@ -199,7 +208,9 @@ void scheduler_bound(struct invocation *inv, struct instance *inst, enum start_k
 	inv->state = INVOCATION_RUNNING;
 	inv->inst = inst;
 	inv->start = start;
-	inv->started_ns = scheduler.last_start_ns = now;
+	inv->started_ns = now;
+	scheduler.busy_until_ns =
+		MAX(scheduler.busy_until_ns, now + busy_ns(inv->request.version, start));
 	inv->request.version->load.running++;
 	pace_begin(&scheduler.pace, &inv->pace, now);
 	if (inv->request.version->template)
@@ -672,7 +683,7 @@ uint64_t scheduler_next_ns(void)
 bool scheduler_is_busy(uint64_t now_ns)
 {
 	return session_count(INSTANCE_RESTORING) + session_count(INSTANCE_INVOKING) > 0 &&
-	       now_ns - scheduler.last_start_ns < BUSY_MS * NSEC_PER_MSEC;
+	       now_ns < scheduler.busy_until_ns;
 }
 
 void scheduler_end_instances(const struct function *f)
