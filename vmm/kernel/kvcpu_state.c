@@ -12,11 +12,12 @@
  *
  * A TSC that is written is not always what was written. KVM takes a value that is less than a
  * second away from what the machine's last one would be by now for an attempt to make a vCPU's TSC
- * that of the others, and does that instead. So the vCPUs of a machine count as one, whenever each
- * was saved. But up to Linux 6.6 the machine's making counts as a write of zero
- * (arch/x86/kvm/x86.c, kvm_synchronize_tsc()): a guest that was captured at 3 s and goes on in a
+ * that of the others, and does that instead (arch/x86/kvm/x86.c, kvm_synchronize_tsc()). The vCPUs
+ * of a machine are to be the same. So all but the first get what the first one has by then: between
+ * the two, memory is touched, which may have to be read from a disk first. And up to Linux 6.6 the
+ * machine's making counts as a write of zero: a guest that was captured at 3 s and goes on in a
  * machine that was made 3.5 s ago would be half a second ahead, and at 2.5 s behind: then its clock
- * stands still for as long. So the first vCPU's TSC is written twice, with something far away
+ * stands still for as long. So the first one's TSC is written twice, with something far away
  * before.
  */
 #include <errno.h>
@@ -115,6 +116,12 @@ static int load_parts(struct kvcpu *c, const struct part *parts, size_t count,
 
 /* ---- MSRs ---- */
 
+/** struct one_msr - a list of one. */
+struct one_msr {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entry;
+};
+
 /** The indices that KVM saves and restores, for this host. */
 static int list_msrs(int kvm_fd, struct kvm_msr_list **ret)
 {
@@ -199,10 +206,7 @@ static int save_msrs(struct kvcpu *c, struct state_writer *w)
 /** One MSR. What KVM refuses is no loss if it is zero: another host does not have it. */
 static int load_msr(struct kvcpu *c, uint32_t index, uint64_t value)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
+	struct one_msr msr = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
 
 	if (ioctl(c->fd, KVM_SET_MSRS, &msr) == 1 || !value)
 		return 0;
@@ -236,11 +240,27 @@ static int write_msrs(struct kvcpu *c, const struct kvcpu_msrs *msrs)
 	return 0;
 }
 
+/** The two first entries. @tsc: what was captured */
+static int put_tsc(const struct kvcpu *c, uint64_t tsc, struct kvm_msr_entry entries[2])
+{
+	struct one_msr first = {.head.nmsrs = 1, .entry.index = MSR_TSC};
+
+	if (c->index && ioctl(c->machine->vcpus[0].fd, KVM_GET_MSRS, &first) != 1)
+		return part_failed(c, "reading the first one's", "TSC");
+	entries[1] =
+		(struct kvm_msr_entry){.index = MSR_TSC, .data = c->index ? first.entry.data : tsc};
+	entries[0] = entries[1];
+	if (!c->index)
+		entries[0].data += TSC_FAR_AWAY;
+	return 0;
+}
+
 static int load_msrs(struct kvcpu *c, struct state_reader *r)
 {
 	CLEANUP_FREE struct kvcpu_msrs *msrs = calloc(1, sizeof(*msrs));
 	uint32_t count = state_get_count(r, 12), used = 2;
 	uint64_t deadline = 0, tsc = 0;
+	int ret;
 
 	if (!msrs)
 		return -ENOMEM;
@@ -259,12 +279,10 @@ static int load_msrs(struct kvcpu *c, struct state_reader *r)
 			msrs->entries[used++] =
 				(struct kvm_msr_entry){.index = index, .data = value};
 	}
-	msrs->entries[0] = (struct kvm_msr_entry){.index = MSR_TSC,
-						  .data = c->index ? tsc : tsc + TSC_FAR_AWAY};
-	msrs->entries[1] = (struct kvm_msr_entry){.index = MSR_TSC, .data = tsc};
 	msrs->entries[used++] = (struct kvm_msr_entry){.index = MSR_TSC_DEADLINE, .data = deadline};
 	msrs->head.nmsrs = used;
-	return r->err ? r->err : write_msrs(c, msrs);
+	ret = r->err ? r->err : put_tsc(c, tsc, msrs->entries);
+	return ret ? ret : write_msrs(c, msrs);
 }
 
 /* ---- all of it ---- */
