@@ -111,7 +111,7 @@ static int list_msrs(struct kvm_msr_list *list)
 }
 
 static struct kvm_run runs[2];
-static bool dies[2]; /* instead of being interrupted, the guest ends */
+static uint32_t dies[2]; /* instead of being interrupted, the guest ends, for this reason */
 
 /* The guest does nothing until it is kicked. */
 static int run_guest(unsigned index)
@@ -119,7 +119,7 @@ static int run_guest(unsigned index)
 	while (!__atomic_load_n(&runs[index].immediate_exit, __ATOMIC_SEQ_CST))
 		usleep(1000);
 	if (dies[index]) {
-		runs[index].exit_reason = KVM_EXIT_SHUTDOWN;
+		runs[index].exit_reason = dies[index];
 		return 0;
 	}
 	errno = EINTR;
@@ -212,10 +212,35 @@ static void test_end_during_pause(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		start_machine();
-		dies[i] = true;
+		dies[i] = KVM_EXIT_SHUTDOWN;
 		assert_int_equal(machine_pause(&m), -ESHUTDOWN);
 		assert_int_equal(m.end, MACHINE_CRASHED);
 		assert_int_equal(machine_pause(&m), -ESHUTDOWN);
+		stop_machine();
+	}
+}
+
+/** Whose fault is it? What a guest brings about is not the host's. */
+static void test_internal_errors(void **state)
+{
+	static const struct {
+		uint32_t suberror;
+		enum machine_end end;
+	} errors[] = {
+		{KVM_INTERNAL_ERROR_EMULATION, MACHINE_CRASHED},
+		{KVM_INTERNAL_ERROR_DELIVERY_EV, MACHINE_CRASHED},
+		{KVM_INTERNAL_ERROR_SIMUL_EX, MACHINE_BROKEN},
+		{KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, MACHINE_BROKEN},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		start_machine();
+		runs[0].internal.suberror = errors[i].suberror;
+		dies[0] = KVM_EXIT_INTERNAL_ERROR;
+		assert_int_equal(machine_pause(&m), -ESHUTDOWN);
+		assert_int_equal(m.end, errors[i].end);
+		assert_non_null(strstr(m.end_text, "internal error"));
 		stop_machine();
 	}
 }
@@ -232,7 +257,7 @@ static void test_no_capture_of_an_ended_guest(void **state)
 {
 	(void)state;
 	start_machine();
-	dies[1] = true;
+	dies[1] = KVM_EXIT_SHUTDOWN;
 	assert_int_equal(
 		machine_capture(&m, &(struct capture_target){.fd = -1, .pagemap_fd = -1}, NULL),
 		-ESHUTDOWN);
@@ -410,6 +435,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_end_during_pause),
+		cmocka_unit_test(test_internal_errors),
 		cmocka_unit_test(test_end_while_parked),
 		cmocka_unit_test(test_no_capture_of_an_ended_guest),
 		cmocka_unit_test(test_msrs),

@@ -156,14 +156,18 @@ static void on_shutdown(struct kvcpu *c)
 		       (unsigned long long)sregs.cr3);
 }
 
+/** What KVM cannot emulate, or deliver, is the guest's doing: code in device memory, an IDT there.
+ */
 static void on_internal_error(struct kvcpu *c)
 {
+	uint32_t what = c->run->internal.suberror;
+	bool own = what == KVM_INTERNAL_ERROR_EMULATION || what == KVM_INTERNAL_ERROR_DELIVERY_EV;
 	struct kvm_regs regs = {0};
 
 	(void)ioctl(c->fd, KVM_GET_REGS, &regs);
-	machine_finish(c->machine, MACHINE_BROKEN,
-		       "kvm: internal error %u: vcpu %u cannot go on at rip 0x%llx",
-		       c->run->internal.suberror, c->index, (unsigned long long)regs.rip);
+	machine_finish(c->machine, own ? MACHINE_CRASHED : MACHINE_BROKEN,
+		       "kvm: internal error %u: vcpu %u cannot go on at rip 0x%llx", what, c->index,
+		       (unsigned long long)regs.rip);
 }
 
 /** Handle why KVM_RUN returned; the lock is held. */
