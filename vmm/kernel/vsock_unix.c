@@ -60,7 +60,10 @@ int unix_listen(struct vsock *v, const char *path)
 			err = -errno;
 	}
 	if (err) {
-		log_error("vsock %s: %s", path, strerror(-err));
+		log_error("vsock %s: %s%s", path, strerror(-err),
+			  err == -EADDRINUSE ? ": it is another vmm's, or was left by one that was "
+					       "killed: then remove it"
+					     : "");
 		return err;
 	}
 	snprintf(v->path, sizeof(v->path), "%s", path);
