@@ -18,6 +18,7 @@
  *     | <------------------------------- CAPTURED |  the guest can go on
  *     |                                           |
  *     |  RESTORE fds ---------------------------> |  (instead of BOOT) maps the template, loads
+ *     |  START argv, envp ----------------------> |  of a base: becomes a function, as by BOOT
  *     |  INVOKE --------------------------------> |  may follow RESTORE or BOOT at once
  *     | <------------------------ RESULT_PART ... |  of a response that is streamed, if wanted so
  *     | <--------------------------------- RESULT |  one for each INVOKE
@@ -37,7 +38,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION	  5u
+#define PROTO_VERSION	  6u
 #define VMM_CONTROL_FD	  3
 #define PROTO_MESSAGE_MAX (128u << 10)
 #define PROTO_INLINE_MAX  (64u << 10)
@@ -60,6 +61,7 @@ enum proto_type {
 	PROTO_WORKING_SET,
 	PROTO_FAILED,
 	PROTO_RESULT_PART,
+	PROTO_START,
 };
 
 struct proto_header {
@@ -110,6 +112,10 @@ enum proto_disk {
  * BOOT, snapd to vmm. Descriptors of a process guest: [0..PROTO_DIR_COUNT) directories; of a kernel
  * guest: [0..PROTO_DISK_COUNT) disks, then the kernel, then the initramfs.
  * After the body: argv strings, then envp strings, each NUL-terminated.
+ *
+ * A kernel guest for which argc is 0 becomes a base: nothing is started in it, READY comes when its
+ * agent is there, and its snapshot is what functions are made of (RESTORE, START). Of its disks it
+ * has PROTO_DISK_ROOT alone; the drives of the others are empty.
  */
 struct proto_boot {
 	struct proto_header h;
@@ -123,6 +129,7 @@ struct proto_boot {
 /**
  * RESTORE, snapd to vmm. Descriptors: the directories or disks of a BOOT, then template memfd, then
  * state memfd (sealed): the STATE section at 0, then @populate_count struct proto_populate.
+ * The drives that were empty when a base was captured get the images that come here.
  */
 struct proto_restore {
 	struct proto_header h;
@@ -140,7 +147,16 @@ struct proto_populate {
 };
 #define PROTO_POPULATE_WRITE 0x80000000u
 
-/** READY, vmm to snapd: parked in /next after init (or after the restore hooks). */
+/** START, snapd to vmm, after the RESTORE of a base: what is to run in it. After the body: strings
+ * as in BOOT. */
+struct proto_start {
+	struct proto_header h;
+	uint32_t argc; /**< at least 1 */
+	uint32_t envc;
+};
+
+/** READY, vmm to snapd: parked in /next after init (or after the restore hooks); a base: its agent
+ * is there. */
 struct proto_ready {
 	struct proto_header h;
 	uint64_t init_ns;	 /**< from BOOT or RESTORE to here */
@@ -150,9 +166,13 @@ struct proto_ready {
 };
 
 /** CAPTURE, snapd to vmm. Descriptors: [0] empty file to write the snapshot into, [1]
- * /proc/PID/pagemap of the vmm. Bytes: metadata JSON to store. */
+ * /proc/PID/pagemap of the vmm, [2] for a diff its base: the snapshot, in one file, that the guest
+ * was restored from. Bytes: of a diff the name, NUL-terminated, that its base has beside it; then
+ * metadata JSON to store. */
 struct proto_capture {
 	struct proto_header h;
+	uint32_t base_name_bytes; /**< its NUL included; 0: no diff */
+	uint32_t reserved;
 };
 
 /** CAPTURED, vmm to snapd. */

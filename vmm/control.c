@@ -4,7 +4,8 @@
  *
  * Theory of operation
  *
- * The first message, BOOT or RESTORE, turns the shell into a guest. From then on the run loop of
+ * The first message, BOOT or RESTORE, turns the shell into a guest; START makes a function of a
+ * restored base. From then on the run loop of
  * its kind owns the thread and calls control_read() whenever the socket has a message and the guest
  * does not use its Runtime API, so every handler finds one that stands still. Sends block: snapd
  * always reads, but for the parts of a response, whose client may be slow: then the guest stands
@@ -111,18 +112,22 @@ void control_log(struct control *c, int stream, const void *data, size_t n)
 
 /* ---- events of the Runtime API ---- */
 
-static void on_parked(void *guest, bool restore)
+void control_ready(struct control *c, bool waits_restore)
 {
-	struct control *c = the_control;
 	struct proto_ready m = {
 		.init_ns = clock_mono_ns() - c->started_ns,
 		.resident_pages = c->ops->resident_pages(c),
-		.waits_restore = restore,
+		.waits_restore = waits_restore,
 	};
 
-	(void)guest;
-	c->waits_restore = restore;
+	c->waits_restore = waits_restore;
 	send_message(c, &m.h, PROTO_READY, sizeof(m), NULL, 0, -1);
+}
+
+static void on_parked(void *guest, bool restore)
+{
+	(void)guest;
+	control_ready(the_control, restore);
 }
 
 static void on_result(void *guest, enum proto_result_kind kind, const void *payload, size_t n)
@@ -261,19 +266,70 @@ static void on_invoke(struct control *c, struct message *m)
 
 static void on_capture(struct control *c, struct message *m)
 {
-	const struct control_capture capture = {
-		.file_fd = &m->fds[0],
-		.pagemap_fd = &m->fds[1],
-		.metadata = m->u.bytes + sizeof(struct proto_capture),
-		.metadata_bytes = m->n - sizeof(struct proto_capture),
-	};
+	const struct proto_capture *body = (const struct proto_capture *)(const void *)m->u.bytes;
+	const uint8_t *at = m->u.bytes + sizeof(*body), *end = m->u.bytes + m->n;
+	struct control_capture capture = {.file_fd = &m->fds[0], .pagemap_fd = &m->fds[1]};
+	const uint8_t *name = at;
 
-	if (m->fd_count != 2)
-		control_breach(c, "CAPTURE without a file and a page map");
-	else if (!runtime_api_parked(c->api))
+	if (m->n >= sizeof(*body) && body->base_name_bytes) {
+		capture.base_fd = &m->fds[2];
+		capture.base_name = take_string(&at, end);
+	}
+	if (m->n < sizeof(*body) || (uint64_t)(at - name) != body->base_name_bytes ||
+	    m->fd_count != (capture.base_fd ? 3 : 2)) {
+		control_breach(c, "CAPTURE without a file and a page map, or half of a base");
+		return;
+	}
+	capture.metadata = at;
+	capture.metadata_bytes = (size_t)(end - at);
+	if (!c->is_base && !runtime_api_parked(c->api))
 		control_captured(c, -EBUSY, NULL);
 	else
 		c->ops->capture(c, &capture);
+}
+
+/** Split @count strings off into @ret, NULL-terminated. Return: false when they are not there. */
+static bool take_strings(const uint8_t **at, const uint8_t *end, uint32_t count, char **ret)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const char *s = take_string(at, end);
+
+		if (!s)
+			return false;
+		ret[i] = (char *)(uintptr_t)s;
+	}
+	ret[count] = NULL;
+	return true;
+}
+
+/** What is behind the body of a BOOT or START. Return: false when it is not as the counts say. */
+static bool take_program(const struct message *m, size_t body_bytes, uint32_t argc, uint32_t envc,
+			 struct control_program *ret)
+{
+	static char *argv[CONTROL_ARGS_MAX + 1], *envp[CONTROL_ARGS_MAX + 1];
+	const uint8_t *at = m->u.bytes + body_bytes, *end = m->u.bytes + m->n;
+
+	*ret = (struct control_program){argv, envp, argc, envc};
+	return argc <= CONTROL_ARGS_MAX && envc <= CONTROL_ARGS_MAX &&
+	       take_strings(&at, end, argc, argv) && take_strings(&at, end, envc, envp);
+}
+
+static void on_start(struct control *c, const struct message *m)
+{
+	const struct proto_start *body = (const struct proto_start *)(const void *)m->u.bytes;
+	struct control_program program;
+	int ret;
+
+	if (m->n < sizeof(*body) || !body->argc ||
+	    !take_program(m, sizeof(*body), body->argc, body->envc, &program))
+		ret = -EBADMSG;
+	else if (c->is_base || runtime_api_parked(c->api))
+		ret = -EBUSY;
+	else
+		ret = c->ops->start ? c->ops->start(c, &program) : -ENOTSUP;
+	c->waits_restore = false;
+	if (ret)
+		control_breach(c, "START: %s", strerror(-ret));
 }
 
 void control_captured(struct control *c, int err, const struct capture_stats *stats)
@@ -346,6 +402,9 @@ static void dispatch(struct control *c, struct message *m)
 	case PROTO_INVOKE:
 		on_invoke(c, m);
 		break;
+	case PROTO_START:
+		on_start(c, m);
+		break;
 	case PROTO_CAPTURE:
 		on_capture(c, m);
 		break;
@@ -368,33 +427,17 @@ void control_read(struct control *c)
 
 /* ---- becoming a guest ---- */
 
-/** Split @count strings off into @ret, NULL-terminated. Return: false when they are not there. */
-static bool take_strings(const uint8_t **at, const uint8_t *end, uint32_t count, char **ret)
-{
-	for (uint32_t i = 0; i < count; i++) {
-		const char *s = take_string(at, end);
-
-		if (!s)
-			return false;
-		ret[i] = (char *)(uintptr_t)s;
-	}
-	ret[count] = NULL;
-	return true;
-}
-
 static int become_booted(struct control *c, struct message *m)
 {
-	static char *argv[CONTROL_ARGS_MAX + 1], *envp[CONTROL_ARGS_MAX + 1];
 	const struct proto_boot *body = (const struct proto_boot *)(const void *)m->u.bytes;
-	const uint8_t *at = m->u.bytes + sizeof(*body), *end = m->u.bytes + m->n;
-	struct control_boot boot = {.body = body, .argv = argv, .envp = envp};
+	struct control_program program;
 
-	if (m->n < sizeof(*body) || m->fd_count != c->ops->boot_fd_count || !body->argc ||
-	    body->argc > CONTROL_ARGS_MAX || body->envc > CONTROL_ARGS_MAX ||
-	    !take_strings(&at, end, body->argc, argv) || !take_strings(&at, end, body->envc, envp))
+	if (m->n < sizeof(*body) ||
+	    m->fd_count != (body->argc ? c->ops->boot_fd_count : c->ops->base_fd_count) ||
+	    !take_program(m, sizeof(*body), body->argc, body->envc, &program))
 		return -EBADMSG;
-	boot.envc = body->envc;
-	return c->ops->boot(c, &boot, m->fds);
+	c->is_base = !body->argc;
+	return c->ops->boot(c, body, &program, m->fds);
 }
 
 static int become_restored(struct control *c, struct message *m)

@@ -22,18 +22,21 @@ enum { CONTROL_ARGS_MAX = 1024 };
 struct control;
 
 /**
- * struct control_boot - a BOOT, checked. All is valid during the call.
+ * struct control_program - what a guest is to run, checked. All is valid during the call.
  * @argv, @envp: NULL-terminated; @envp has room for CONTROL_ARGS_MAX entries
  */
-struct control_boot {
-	const struct proto_boot *body;
+struct control_program {
 	char **argv, **envp;
-	uint32_t envc;
+	uint32_t argc, envc;
 };
 
-/** struct control_capture - a CAPTURE: its descriptors and metadata, valid during the call. */
+/**
+ * struct control_capture - a CAPTURE: its descriptors, base and metadata, valid during the call.
+ * @base_fd, @base_name: NULL: it is no diff
+ */
 struct control_capture {
-	int *file_fd, *pagemap_fd; /**< steal_fd() what is to be kept */
+	int *file_fd, *pagemap_fd, *base_fd; /**< steal_fd() what is to be kept */
+	const char *base_name;
 	const void *metadata;
 	size_t metadata_bytes;
 };
@@ -47,9 +50,13 @@ struct control_end {
 
 /**
  * struct control_ops - what differs by kind of guest.
- * @file_count: of RESTORE, before template and state; @boot_fd_count: of BOOT, all
+ * @file_count: of RESTORE, before template and state; @boot_fd_count: of BOOT, all; @base_fd_count:
+ *	of the BOOT of a base; -1: there are none of this kind
  * @hello: fill in what snapd is to know of the machine
- * @boot, @restore: come to life and set c->api. @fds: steal_fd() what is kept. Return: 0 or -errno
+ * @boot, @restore: come to life and set c->api. @fds: steal_fd() what is kept. A base has a
+ *@program of nothing, and c->is_base is set. Return: 0 or -errno
+ * @start: have a base that was restored run something. Return: 0, or -EBUSY: it runs something
+ *	already; NULL: there are none of this kind
  * @run: serve until the guest is over or c->over; calls control_read() when the socket has
  *	something, and no part of the guest looks at the API meanwhile
  * @stop: let @run return, with @text as the reason. Called from within @run or its callbacks
@@ -59,10 +66,12 @@ struct control_end {
  * @end: how it ended
  */
 struct control_ops {
-	int file_count, boot_fd_count;
+	int file_count, boot_fd_count, base_fd_count;
 	void (*hello)(struct control *c, struct proto_hello *ret);
-	int (*boot)(struct control *c, struct control_boot *boot, int *fds);
+	int (*boot)(struct control *c, const struct proto_boot *body,
+		    struct control_program *program, int *fds);
 	int (*restore)(struct control *c, const struct guest_image *image, int *fds);
+	int (*start)(struct control *c, const struct control_program *program);
 	void (*run)(struct control *c);
 	void (*stop)(struct control *c, const char *text);
 	void (*capture)(struct control *c, const struct control_capture *capture);
@@ -89,6 +98,7 @@ struct control {
 	uint64_t invoked_ns; /**< INVOKE arrived, or the restore before it ended */
 	uint32_t serial;     /**< of the last INVOKE */
 	bool waits_restore;  /**< parked in /restore/next: goes on with the first INVOKE */
+	bool is_base;	     /**< it was booted to run nothing */
 	bool over;	     /**< FAILED was sent or the socket is closed */
 };
 
@@ -102,6 +112,9 @@ void control_read(struct control *c);
 /** control_breach() - the other side broke the protocol, or cannot be served: the end of this
  * instance. */
 void control_breach(struct control *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** control_ready() - the guest asks for work, or is a base that has come up. */
+void control_ready(struct control *c, bool waits_restore);
 
 /** control_log() - what the guest wrote to @stream, 1 or 2. */
 void control_log(struct control *c, int stream, const void *data, size_t n);

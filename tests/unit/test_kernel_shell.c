@@ -19,6 +19,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "include/snapd_proto.h"
+#include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
 #include "vmm/device.h"
 #include "vmm/kernel/machine.h"
@@ -44,11 +45,15 @@ enum step {
 static struct scenario {
 	enum step script[STEPS_MAX];
 	int next;
-	bool connected;	 /**< when it was captured */
-	int invocations; /**< that came to the guest */
-	int captures;	 /**< that were written */
-	int too_early;	 /**< invocations before RESUMED_DONE, captures before PREPARED */
-	int endless;	 /**< waits without a deadline that need one */
+	bool connected;	   /**< when it was captured */
+	bool runs_nothing; /**< and asks for no work */
+	int disks;	   /**< that it has; the drives of the others are empty */
+	int starts;	   /**< of programs */
+	int diffs;	   /**< of the captures */
+	int invocations;   /**< that came to the guest */
+	int captures;	   /**< that were written */
+	int too_early;	   /**< invocations before RESUMED_DONE, captures before PREPARED */
+	int endless;	   /**< waits without a deadline that need one */
 } * s;
 
 static struct agent_link *agent;
@@ -158,6 +163,7 @@ int machine_capture(struct machine *m, const struct capture_target *target,
 	(void)m;
 	(void)ret_stats;
 	s->captures++;
+	s->diffs += target->base && !strcmp(target->base->name, "base");
 	s->too_early += agent->preparing || target->fd < 0;
 	return 0;
 }
@@ -188,7 +194,9 @@ int virtio_blk_new(const struct virtio_wiring *w, const struct virtio_blk_option
 int virtio_blk_attach(struct virtio_device *d, const struct disk_options *o)
 {
 	(void)d;
-	close(o->base_fd);
+	s->disks += o->base_fd >= 0;
+	if (o->base_fd >= 0)
+		close(o->base_fd);
 	return 0;
 }
 
@@ -221,6 +229,15 @@ int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device
 	return 0;
 }
 
+void agent_link_start(struct agent_link *a, char *const *argv, char *const *envp)
+{
+	a->argv = argv;
+	a->envp = envp;
+	s->starts += argv && !strcmp(argv[0], "/bin/program") && !argv[1] &&
+		     !strcmp(envp[0], "A=b") && !envp[1];
+	s->too_early += a->resuming;
+}
+
 int agent_link_resume(struct agent_link *a)
 {
 	a->resuming = true;
@@ -236,7 +253,7 @@ int agent_link_prepare(struct agent_link *a)
 bool runtime_api_parked(const struct runtime_api *api)
 {
 	(void)api;
-	return true;
+	return !s->runs_nothing;
 }
 
 int runtime_api_invoke(struct runtime_api *api, const struct invocation *inv)
@@ -320,6 +337,54 @@ static void send_capture(void)
 
 	send_with(&m.h, PROTO_CAPTURE, sizeof(m), fd, 2);
 	close(fd);
+}
+
+/** All of its descriptors are of @fd. */
+static void send_capture_on(int fd, uint32_t name_bytes, int fd_count)
+{
+	struct {
+		struct proto_capture capture;
+		char name[sizeof("base")];
+	} m = {.capture = {.base_name_bytes = name_bytes}, .name = "base"};
+
+	send_with(&m.capture.h, PROTO_CAPTURE, offsetof(typeof(m), name) + sizeof(m.name), fd,
+		  fd_count);
+}
+
+/** A snapshot without a page. */
+static int base_file(void)
+{
+	const struct snapshot_params params = {
+		.ram_pages = 16, .template_pages = 16, .guest_kind = GUEST_KIND_KERNEL};
+	struct snapshot_writer *w;
+	int fd = memfd_create("base", MFD_CLOEXEC);
+
+	assert_int_equal(snapshot_writer_new(fd, &params, &w), 0);
+	assert_int_equal(snapshot_writer_section(w, SNAPSHOT_SECTION_STATE, "state", 5), 0);
+	assert_int_equal(snapshot_writer_finish(w), 0);
+	snapshot_writer_free(w);
+	return fd;
+}
+
+static void send_boot_of_a_base(int fd_count)
+{
+	struct proto_boot m = {.memory_bytes = MIB(128)};
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	send_with(&m.h, PROTO_BOOT, sizeof(m), fd, fd_count);
+	close(fd);
+}
+
+static void send_start(void)
+{
+	static const char strings[] = "/bin/program\0A=b";
+	struct {
+		struct proto_start start;
+		char strings[sizeof(strings)];
+	} m = {.start = {.argc = 1, .envc = 1}};
+
+	memcpy(m.strings, strings, sizeof(strings));
+	send_with(&m.start.h, PROTO_START, sizeof(m), -1, 0);
 }
 
 /** The shell's life, in a process of its own: it has one. */
@@ -453,6 +518,137 @@ static void test_never_prepared(void **state)
 	assert_string_equal(next_text(PROTO_FAILED, &error), "off");
 }
 
+/* ---- bases ---- */
+
+static void test_a_base_is_captured_when_its_agent_is_there(void **state)
+{
+	int error;
+
+	(void)state;
+	s->runs_nothing = true;
+	SCRIPT(AGENT_CONNECTS, SOCKET_IS_SERVED, AGENT_HAS_PREPARED);
+	send_boot_of_a_base(1 + 2);
+	send_capture();
+	live();
+	assert_int_equal(s->disks, 1);
+	assert_int_equal(s->starts, 0);
+	assert_int_equal(s->captures, 1);
+	assert_int_equal(s->diffs, 0);
+	next_text(PROTO_READY, &error);
+	next_text(PROTO_CAPTURED, &error);
+	assert_int_equal(error, 0);
+}
+
+static void test_a_base_has_one_disk(void **state)
+{
+	int error;
+
+	(void)state;
+	send_boot_of_a_base(PROTO_DISK_COUNT + 2);
+	live();
+	assert_int_equal(s->disks, 0);
+	assert_non_null(strstr(next_text(PROTO_FAILED, &error), "boot failed"));
+}
+
+static void test_a_restored_base_is_started(void **state)
+{
+	(void)state;
+	s->connected = s->runs_nothing = true;
+	SCRIPT(SOCKET_IS_SERVED, AGENT_HAS_RESUMED, SOCKET_IS_SERVED);
+	send_restore();
+	send_start();
+	live();
+	assert_int_equal(s->disks, PROTO_DISK_COUNT);
+	assert_int_equal(s->starts, 1);
+}
+
+static void test_nothing_is_started_twice(void **state)
+{
+	int error;
+
+	(void)state;
+	s->connected = s->runs_nothing = true;
+	SCRIPT(AGENT_HAS_RESUMED, SOCKET_IS_SERVED);
+	send_restore();
+	send_start();
+	send_start();
+	live();
+	assert_int_equal(s->starts, 1);
+	assert_string_equal(next_text(PROTO_FAILED, &error), "START: Device or resource busy");
+}
+
+static void test_nothing_is_started_beside_a_function(void **state)
+{
+	int error;
+
+	(void)state;
+	s->connected = true;
+	SCRIPT(AGENT_HAS_RESUMED, SOCKET_IS_SERVED);
+	send_restore();
+	send_start();
+	live();
+	assert_int_equal(s->starts, 0);
+	assert_string_equal(next_text(PROTO_FAILED, &error), "START: Device or resource busy");
+}
+
+static void test_captured_as_a_diff(void **state)
+{
+	int base = base_file(), error;
+
+	(void)state;
+	s->connected = true;
+	SCRIPT(AGENT_HAS_RESUMED, SOCKET_IS_SERVED, AGENT_HAS_PREPARED);
+	send_restore();
+	send_capture_on(base, sizeof("base"), 3);
+	live();
+	close(base);
+	assert_int_equal(s->captures, 1);
+	assert_int_equal(s->diffs, 1);
+	next_text(PROTO_CAPTURED, &error);
+	assert_int_equal(error, 0);
+}
+
+static void test_a_base_that_is_no_snapshot(void **state)
+{
+	int file = memfd_from_buffer("file", "not a snapshot", 14), error;
+
+	(void)state;
+	s->connected = true;
+	SCRIPT(AGENT_HAS_RESUMED, SOCKET_IS_SERVED, AGENT_HAS_PREPARED);
+	send_restore();
+	send_capture_on(file, sizeof("base"), 3);
+	live();
+	close(file);
+	assert_int_equal(s->captures, 0);
+	next_text(PROTO_CAPTURED, &error);
+	assert_int_not_equal(error, 0);
+}
+
+static void test_half_of_a_base(void **state)
+{
+	static const struct {
+		uint32_t name_bytes;
+		int fd_count;
+	} halves[] = {{sizeof("base"), 2}, {0, 3}, {sizeof("base") - 1, 3}, {UINT32_MAX, 3}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(halves); i++) {
+		int fd = memfd_from_buffer("file", "x", 1), error;
+
+		if (i) {
+			teardown(state);
+			setup(state);
+		}
+		s->connected = true;
+		SCRIPT(AGENT_HAS_RESUMED, SOCKET_IS_SERVED, AGENT_HAS_PREPARED);
+		send_restore();
+		send_capture_on(fd, halves[i].name_bytes, halves[i].fd_count);
+		live();
+		close(fd);
+		assert_int_equal(s->captures, 0);
+		assert_non_null(strstr(next_text(PROTO_FAILED, &error), "CAPTURE without"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -463,6 +659,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_never_resumed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_capture_waits_for_the_agent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_never_prepared, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_base_is_captured_when_its_agent_is_there,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_base_has_one_disk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_restored_base_is_started, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_started_twice, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_started_beside_a_function, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_captured_as_a_diff, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_base_that_is_no_snapshot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_half_of_a_base, setup, teardown),
 	};
 
 	log_init("test_kernel_shell", NULL);

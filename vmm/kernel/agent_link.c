@@ -405,9 +405,11 @@ static bool wire_ended(const void *stream)
 
 /* ---- what the agent is told ---- */
 
-void agent_link_start(struct agent_link *a)
+void agent_link_start(struct agent_link *a, char *const *argv, char *const *envp)
 {
-	if (a->ready && a->argv)
+	a->argv = argv;
+	a->envp = envp;
+	if (a->ready && argv)
 		send_start(a);
 }
 

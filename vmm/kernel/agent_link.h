@@ -40,7 +40,7 @@ bool agent_identity_empty(const struct agent_identity *who);
 
 /**
  * struct agent_link - fields are this module's, but for those that others may read.
- * @argv, @envp: what the agent is to start once it is ready; @argv may be NULL: nothing
+ * @argv, @envp: what the agent is to start; see agent_link_start()
  * @identity: what it is told before it starts that, and at a restore; strings are the caller's
  * @log: takes what the program writes to @stream, 1 or 2; NULL: that goes to this process's own
  * @ready: the agent is connected
@@ -74,9 +74,11 @@ int agent_link_new(struct agent_link *a, struct machine *m, struct virtio_device
 		   const struct runtime_api_events *events, void *guest);
 void agent_link_free(struct agent_link *a);
 
-/** agent_link_start() - have the agent of a restored machine start @argv. One that connects anew
- * gets to know by itself. */
-void agent_link_start(struct agent_link *a);
+/**
+ * agent_link_start() - have the agent start a program: now, or once it is ready.
+ * @argv: stays the caller's, as @envp does, and lives as long as @a; NULL: nothing
+ */
+void agent_link_start(struct agent_link *a, char *const *argv, char *const *envp);
 /** agent_link_prepare() - ask the agent to give back what it does not need; no longer @preparing:
  * it has. Return: 0, or -ENOTCONN: there is no agent now; one that connects is asked then. */
 int agent_link_prepare(struct agent_link *a);

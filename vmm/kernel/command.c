@@ -239,9 +239,7 @@ static int start_program(struct machine *m, const struct kernel_options *o)
 		return -EBUSY;
 	}
 	pthread_mutex_lock(&m->lock);
-	command.agent.argv = o->argv;
-	command.agent.envp = o->envp;
-	agent_link_start(&command.agent);
+	agent_link_start(&command.agent, o->argv, o->envp);
 	pthread_mutex_unlock(&m->lock);
 	return 0;
 }
@@ -352,10 +350,8 @@ int kernel_command(int kvm_fd, const struct kernel_options *options)
 	if (!ret)
 		ret = agent_link_new(&command.agent, &m, vsock, &api_events, &m);
 	command.agent.identity = who;
-	if (!options->restore) { /* a clone's agent is given them once it is up to date */
-		command.agent.argv = options->argv;
-		command.agent.envp = options->envp;
-	}
+	if (!options->restore) /* a clone's agent is given it once it is up to date */
+		agent_link_start(&command.agent, options->argv, options->envp);
 	if (!ret)
 		ret = options->restore ? restore(&m, options) : boot(&m, options);
 	ret = ret ? 1 : serve(&m, options);

@@ -15,6 +15,11 @@
  * is asked as soon as it connects. One that does not answer in time makes the capture fail, and
  * ends a guest that was restored.
  *
+ * A base is a guest that is captured before anything was started in it, with empty drives for code
+ * and layers. Its boot is over when its agent is there; a restore of it gives the drives their
+ * images, and START the agent its program. Then it is a function like any other, and what it is
+ * captured as is a diff on the base.
+ *
  * Page faults. vCPUs, and the device code with the lock held, may touch a page of the template that
  * is not there. Whoever does sleeps in the kernel until snapd has filled it. For that snapd needs
  * nothing of this process: it reads the userfaultfd, writes into the template and wakes. So a fault
@@ -38,6 +43,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapshot-format/snapshot.h"
 #include "vmm/control_internal.h"
 #include "vmm/device.h"
 #include "vmm/kernel/agent_link.h"
@@ -46,7 +52,9 @@
 #include "vmm/kernel/wiring.h"
 #include "vmm/working_set.h"
 
-enum { FD_KERNEL = PROTO_DISK_COUNT, FD_INITRD, BOOT_FDS };
+/* Behind the disks of a BOOT; a base has the first of them alone. */
+enum { FD_KERNEL, FD_INITRD, IMAGE_FDS };
+enum { BASE_DISKS = PROTO_DISK_ROOT + 1 };
 
 /* How long the agent may take: far more than it does. snapd's patience with a capture is longer, so
  * that it gets an answer. */
@@ -66,6 +74,8 @@ static const char *const disk_names[PROTO_DISK_COUNT] = {
 struct pending_capture {
 	bool wanted;
 	int file_fd, pagemap_fd;
+	int base_fd; /**< -1: it is no diff */
+	char *base_name;
 	void *metadata;
 	size_t metadata_bytes;
 };
@@ -159,14 +169,15 @@ static void hello(struct control *c, struct proto_hello *ret)
 	memcpy(ret->cpu_features, m->cpu_have, sizeof(ret->cpu_features));
 }
 
-static int attach_disks(struct kernel_guest *g, int *fds)
+/** The drives behind the first @count stay empty. */
+static int attach_disks(struct kernel_guest *g, int *fds, int count)
 {
 	int ret = 0;
 
 	for (int i = 0; !ret && i < PROTO_DISK_COUNT; i++) {
 		const struct disk_options o = {
 			.name = disk_names[i],
-			.base_fd = steal_fd(&fds[i]),
+			.base_fd = i < count ? steal_fd(&fds[i]) : -1,
 			.read_only = true,
 			.overlay_fd = -1,
 		};
@@ -190,22 +201,39 @@ static char **keep_strings(char *const *list, uint32_t count)
 	return ret;
 }
 
-static int boot(struct control *c, struct control_boot *b, int *fds)
+/** Have the agent start it, now or as soon as it is connected. */
+static int start(struct control *c, const struct control_program *program)
 {
 	struct kernel_guest *g = guest_of(c);
+	char **argv, **envp;
+
+	if (g->agent.argv)
+		return -EBUSY;
+	argv = keep_strings(program->argv, program->argc);
+	envp = keep_strings(program->envp, program->envc);
+	if (!argv || !envp)
+		return -ENOMEM;
+	agent_link_start(&g->agent, argv, envp);
+	return 0;
+}
+
+static int boot(struct control *c, const struct proto_boot *body, struct control_program *program,
+		int *fds)
+{
+	struct kernel_guest *g = guest_of(c);
+	int disks = c->is_base ? BASE_DISKS : PROTO_DISK_COUNT;
 	const struct boot_linux images = {
-		.kernel_fd = fds[FD_KERNEL],
+		.kernel_fd = fds[disks + FD_KERNEL],
 		.kernel_name = "vmlinuz",
-		.initrd_fd = fds[FD_INITRD],
+		.initrd_fd = fds[disks + FD_INITRD],
 		.initrd_name = "initramfs",
 		.cmdline = cmdline,
 	};
-	int ret = attach_disks(g, fds);
+	int ret = attach_disks(g, fds, disks);
 
-	g->agent.argv = keep_strings(b->argv, b->body->argc);
-	g->agent.envp = keep_strings(b->envp, b->body->envc);
-	if (!ret && (!g->agent.argv || !g->agent.envp))
-		ret = -ENOMEM;
+	(void)body;
+	if (!ret && !c->is_base)
+		ret = start(c, program);
 	c->api = g->agent.api;
 	if (!ret)
 		ret = machine_boot(&g->machine, &images);
@@ -216,7 +244,7 @@ static int restore(struct control *c, const struct guest_image *image, int *fds)
 {
 	struct kernel_guest *g = guest_of(c);
 	struct machine *m = &g->machine;
-	int ret = attach_disks(g, fds), told;
+	int ret = attach_disks(g, fds, PROTO_DISK_COUNT), told;
 
 	c->api = g->agent.api;
 	if (!ret)
@@ -237,6 +265,12 @@ static bool until_resumed(struct machine *m)
 {
 	(void)m;
 	return !guest.agent.resuming || guest.control.over;
+}
+
+static bool until_agent(struct machine *m)
+{
+	(void)m;
+	return guest.agent.ready || guest.control.over;
 }
 
 static bool until_capture(struct machine *m)
@@ -281,20 +315,53 @@ static void wait_for_resumed(struct kernel_guest *g)
 	pthread_mutex_unlock(&m->lock);
 }
 
-/** Write the file, unless there is an @err already, and answer. */
+/** Serve the guest, and not the socket, until it can be captured. How long that may take is snapd's
+ * affair, as with every boot. */
+static void wait_for_base(struct kernel_guest *g)
+{
+	if (g->control.is_base && !machine_run(&g->machine, until_agent, UINT64_MAX) && !is_over(g))
+		control_ready(&g->control, false);
+}
+
+/** Write the file, as a diff if there is a base. */
+static int write_capture(struct kernel_guest *g, struct capture_stats *ret_stats)
+{
+	struct pending_capture *p = &g->capture;
+	struct capture_base base = {.name = p->base_name};
+	struct capture_target target = {.fd = p->file_fd,
+					.pagemap_fd = p->pagemap_fd,
+					.metadata = p->metadata,
+					.metadata_bytes = p->metadata_bytes};
+	struct snapshot_reader *reader = NULL;
+	struct snapshot_error error;
+	int ret;
+
+	if (p->base_fd < 0)
+		return machine_capture(&g->machine, &target, ret_stats);
+	ret = snapshot_reader_open_alone(p->base_fd, p->base_name, &reader, &error);
+	if (ret) {
+		log_error("capture: its base: %s", error.text);
+		return ret;
+	}
+	base.reader = reader;
+	target.base = &base;
+	ret = machine_capture(&g->machine, &target, ret_stats);
+	snapshot_reader_free(reader);
+	return ret;
+}
+
+/** Do it, unless there is an @err already, and answer. */
 static void finish_capture(struct kernel_guest *g, int err)
 {
 	struct pending_capture *p = &g->capture;
-	const struct capture_target target = {.fd = p->file_fd,
-					      .pagemap_fd = p->pagemap_fd,
-					      .metadata = p->metadata,
-					      .metadata_bytes = p->metadata_bytes};
 	struct capture_stats stats = {0};
-	int ret = err ? err : machine_capture(&g->machine, &target, &stats);
+	int ret = err ? err : write_capture(g, &stats);
 
 	p->wanted = false;
 	cleanup_fd(&p->file_fd);
 	cleanup_fd(&p->pagemap_fd);
+	cleanup_fd(&p->base_fd);
+	free(p->base_name);
 	free(p->metadata);
 	control_captured(&g->control, ret, &stats);
 }
@@ -325,6 +392,7 @@ static void run(struct control *c)
 	int ret;
 
 	wait_for_resumed(g);
+	wait_for_base(g);
 	pthread_mutex_lock(&m->lock);
 	ret = is_over(g) ? 0 : machine_watch(m, c->sock, EPOLLIN, on_socket, c);
 	if (ret)
@@ -352,7 +420,10 @@ static void capture(struct control *c, const struct control_capture *capture)
 		return;
 	}
 	p->metadata = malloc(capture->metadata_bytes + 1);
-	if (!p->metadata) {
+	p->base_name = strdup(capture->base_name ?: "");
+	if (!p->metadata || !p->base_name) {
+		free(p->metadata);
+		free(p->base_name);
 		control_captured(c, -ENOMEM, NULL);
 		return;
 	}
@@ -360,6 +431,7 @@ static void capture(struct control *c, const struct control_capture *capture)
 	p->metadata_bytes = capture->metadata_bytes;
 	p->file_fd = steal_fd(capture->file_fd);
 	p->pagemap_fd = steal_fd(capture->pagemap_fd);
+	p->base_fd = capture->base_fd ? steal_fd(capture->base_fd) : -1;
 	p->wanted = true;
 	agent_link_prepare(&g->agent);
 }
@@ -403,10 +475,12 @@ static void end(struct control *c, struct control_end *ret)
 
 static const struct control_ops kernel_ops = {
 	.file_count = PROTO_DISK_COUNT,
-	.boot_fd_count = BOOT_FDS,
+	.boot_fd_count = PROTO_DISK_COUNT + IMAGE_FDS,
+	.base_fd_count = BASE_DISKS + IMAGE_FDS,
 	.hello = hello,
 	.boot = boot,
 	.restore = restore,
+	.start = start,
 	.run = run,
 	.stop = stop,
 	.capture = capture,
