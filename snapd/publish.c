@@ -316,7 +316,7 @@ static void on_ready(struct instance *inst, const struct proto_ready *ready)
 
 	p->snapshot.boot_ms = ready->init_ns / 1000000;
 	enter_stage(p, PUBLISH_CAPTURING);
-	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}"))
+	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}", NULL))
 		publish_fail(p, 500, "ServiceException", "the vmm does not read");
 }
 

@@ -9,7 +9,8 @@
  * changes it, and `allowed` the one place that says which changes there are.
  *
  *   FREE ──session_new()──> SPAWNING ──HELLO──> SHELL
- *   SHELL ──session_boot()──> BOOTING ──READY──> READY <──CAPTURED── CAPTURING
+ *   SHELL ──session_boot(), session_start()──> BOOTING
+ *                               BOOTING ──READY──> READY <──CAPTURED── CAPTURING
  *                                                  │ └──session_capture()──┘
  *   SHELL ──session_restore()──> RESTORING         │ session_invoke()
  *                                 │READY │RESULT   v

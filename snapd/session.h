@@ -217,16 +217,28 @@ void session_forget(struct instance *inst);
 struct instance *session_instance(uint32_t slot);
 unsigned session_count(enum instance_state state);
 
-/** session_boot() - SHELL to BOOTING. @argv, @envp: NULL-terminated. Return: 0 or -errno. */
+/** session_boot() - SHELL to BOOTING. @argv, @envp: NULL-terminated. Return: 0 or -errno; on error
+ * the instance is ENDING. */
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns);
+/** session_boot_base() - the same of a kernel guest that is to be the base of its version's: it
+ * runs nothing, and is READY when its agent is there. */
+int session_boot_base(struct instance *inst, uint64_t timeout_ns);
+/** session_start() - the same from such a base: RESTORE of @base and START at once. */
+int session_start(struct instance *inst, struct template *base, const char *const *argv,
+		  const char *const *envp, uint64_t timeout_ns);
 /** session_restore() - SHELL to RESTORING: RESTORE and INVOKE at once; without a @call to IDLE,
  * for INVOKE may come whenever it likes. Return: 0 or -errno; on error the instance is ENDING. */
 int session_restore(struct instance *inst, struct template *t, const struct session_call *call);
 /** session_invoke() - IDLE or READY to INVOKING. Return as above. */
 int session_invoke(struct instance *inst, const struct session_call *call);
-/** session_capture() - READY to CAPTURING. @fd: empty file; @metadata: JSON. Return as above. */
-int session_capture(struct instance *inst, int fd, const char *metadata);
+/**
+ * session_capture() - READY to CAPTURING. Return as above.
+ * @fd: empty file; @metadata: JSON
+ * @base_name: what was given to session_start() has this name beside the new file, which is to be a
+ *	diff on it; NULL: it is to be whole
+ */
+int session_capture(struct instance *inst, int fd, const char *metadata, const char *base_name);
 /** session_trace() - IDLE to TRACING. Return: 0 or -errno; on error the instance is IDLE still, or
  * ENDING when it does not read. */
 int session_trace(struct instance *inst);

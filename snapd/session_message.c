@@ -26,7 +26,7 @@
 #include "snapd/session_internal.h"
 
 enum { MESSAGES_PER_TURN = 16 };
-enum { CAPTURE_TIMEOUT_S = 120, TRACE_TIMEOUT_S = 20 };
+enum { CAPTURE_TIMEOUT_S = 120, TRACE_TIMEOUT_S = 20, PROGRAM_IOV_MAX = 256 };
 
 /** struct message - what came: a header, its bytes, its descriptors. */
 struct message {
@@ -389,6 +389,21 @@ static int put_images(const struct version *v, int fds[FDPASS_FDS_MAX])
 	return PROTO_DISK_COUNT;
 }
 
+/** What a base has: no code, and no layers. Return: how many, or -errno. */
+static int put_base_images(const struct version *v, int fds[FDPASS_FDS_MAX])
+{
+	struct kernel_images images = {-1, -1, -1, -1};
+	int n = 0;
+
+	if (v->settings.guest_kind != GUEST_KIND_KERNEL ||
+	    !kernel_guests_images(&v->settings, &images))
+		return -ENOTSUP;
+	fds[n++] = images.root_fd;
+	fds[n++] = images.kernel_fd;
+	fds[n++] = images.initrd_fd;
+	return n;
+}
+
 /** What the guest sees of the host. Return: how many, or -errno. */
 static int put_files(const struct version *v, int fds[FDPASS_FDS_MAX])
 {
@@ -401,35 +416,70 @@ static int put_files(const struct version *v, int fds[FDPASS_FDS_MAX])
 	return PROTO_DIR_COUNT;
 }
 
+/** Add strings up to the NULL. Return: how many; -E2BIG: there are more. */
+static int put_strings(struct iovec *iov, int *n, const char *const *list)
+{
+	int count = 0;
+
+	for (; list[count]; count++) {
+		if (*n == PROGRAM_IOV_MAX)
+			return -E2BIG;
+		iov[(*n)++] = iov_str(list[count]);
+	}
+	return count;
+}
+
+/** Behind the body, which is the first one. Return: how many there are, or -E2BIG. */
+static int put_program(struct iovec iov[PROGRAM_IOV_MAX], const char *const *argv,
+		       const char *const *envp, uint32_t *ret_argc, uint32_t *ret_envc)
+{
+	int n = 1, argc = put_strings(iov, &n, argv), envc = put_strings(iov, &n, envp);
+
+	*ret_argc = (uint32_t)argc;
+	*ret_envc = (uint32_t)envc;
+	return argc < 0 || envc < 0 ? -E2BIG : n;
+}
+
+static void enter_booting(struct instance *inst, uint64_t timeout_ns)
+{
+	session_enter(inst, INSTANCE_BOOTING);
+	session_set_deadline(inst, clock_mono_ns() + timeout_ns);
+}
+
 int session_boot(struct instance *inst, const char *const *argv, const char *const *envp,
 		 uint64_t memory_bytes, uint64_t tmp_bytes, uint64_t timeout_ns)
 {
 	struct proto_boot body = {.memory_bytes = memory_bytes, .tmp_bytes = tmp_bytes};
 	int fds[FDPASS_FDS_MAX], fd_count = put_files(inst->version, fds);
-	struct iovec iov[256];
-	int n = 0, ret;
+	struct iovec iov[PROGRAM_IOV_MAX] = {iov_of(&body, sizeof(body))};
+	int n = put_program(iov, argv, envp, &body.argc, &body.envc), ret;
+
+	if (fd_count < 0 || n < 0) {
+		session_end(inst);
+		return MIN(fd_count, n);
+	}
+	if (inst->version->settings.guest_kind == GUEST_KIND_KERNEL)
+		fd_count += 2; /* kernel and initramfs */
+	ret = send_message(inst, &body.h, PROTO_BOOT, iov, n, fds, fd_count);
+	if (!ret)
+		enter_booting(inst, timeout_ns);
+	return ret;
+}
+
+int session_boot_base(struct instance *inst, uint64_t timeout_ns)
+{
+	struct proto_boot body = {.memory_bytes = MIB(inst->ram_mib)};
+	int fds[FDPASS_FDS_MAX], fd_count = put_base_images(inst->version, fds), ret;
+	struct iovec iov = iov_of(&body, sizeof(body));
 
 	if (fd_count < 0) {
 		session_end(inst);
 		return fd_count;
 	}
-	if (inst->version->settings.guest_kind == GUEST_KIND_KERNEL)
-		fd_count += 2; /* kernel and initramfs */
-	iov[n++] = iov_of(&body, sizeof(body));
-	for (; argv[body.argc] && n < (int)ARRAY_SIZE(iov); body.argc++)
-		iov[n++] = iov_str(argv[body.argc]);
-	for (; envp[body.envc] && n < (int)ARRAY_SIZE(iov); body.envc++)
-		iov[n++] = iov_str(envp[body.envc]);
-	if (argv[body.argc] || envp[body.envc]) {
-		session_end(inst);
-		return -E2BIG;
-	}
-	ret = send_message(inst, &body.h, PROTO_BOOT, iov, n, fds, fd_count);
-	if (ret)
-		return ret;
-	session_enter(inst, INSTANCE_BOOTING);
-	session_set_deadline(inst, clock_mono_ns() + timeout_ns);
-	return 0;
+	ret = send_message(inst, &body.h, PROTO_BOOT, &iov, 1, fds, fd_count);
+	if (!ret)
+		enter_booting(inst, timeout_ns);
+	return ret;
 }
 
 /** From here on it has this call. Before the vmm knows: should snapd be killed in between, the next
@@ -482,22 +532,29 @@ static int send_invoke(struct instance *inst, const struct session_call *call)
  * waits for it also where it is still to be read: a touch of a missing page costs it far more than
  * waiting does, and leaves a copy of its own (record.c says why).
  */
-static uint32_t populate_count(const struct instance *inst, struct template *t)
+static uint32_t populate_count(const struct instance *inst)
 {
-	return inst->kind == GUEST_KIND_KERNEL ? t->file->populate_count
-					       : template_populate_count(t);
+	return inst->kind == GUEST_KIND_KERNEL ? inst->template->file->populate_count
+					       : template_populate_count(inst->template);
 }
 
-int session_restore(struct instance *inst, struct template *t, const struct session_call *call)
+/** Before it enters a state, which is to tell of it. */
+static void use_template(struct instance *inst, struct template *t)
 {
+	inst->template = template_get(t);
+	page_in_use(inst->slot, t);
+}
+
+static int send_restore(struct instance *inst)
+{
+	const struct template *t = inst->template;
 	struct proto_restore body = {
 		.template_pages = t->pages,
 		.state_bytes = t->file->state_bytes,
-		.populate_count = populate_count(inst, t),
+		.populate_count = populate_count(inst),
 	};
 	int fds[FDPASS_FDS_MAX], fd_count = put_files(inst->version, fds);
 	struct iovec iov = iov_of(&body, sizeof(body));
-	int ret;
 
 	if (fd_count < 0) {
 		session_end(inst);
@@ -505,16 +562,39 @@ int session_restore(struct instance *inst, struct template *t, const struct sess
 	}
 	fds[fd_count++] = t->view_fd;
 	fds[fd_count++] = t->file->state_fd;
-	inst->template = template_get(t);
-	page_in_use(inst->slot, t);
+	return send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, fd_count);
+}
+
+int session_restore(struct instance *inst, struct template *t, const struct session_call *call)
+{
+	int ret;
+
+	use_template(inst, t);
 	if (call)
 		begin_call(inst, INSTANCE_RESTORING, call);
 	else
 		session_enter(inst, INSTANCE_IDLE);
-	ret = send_message(inst, &body.h, PROTO_RESTORE, &iov, 1, fds, fd_count);
+	ret = send_restore(inst);
 	if (!ret && call)
 		ret = send_invoke(inst, call);
 	return ret;
+}
+
+int session_start(struct instance *inst, struct template *base, const char *const *argv,
+		  const char *const *envp, uint64_t timeout_ns)
+{
+	struct proto_start body = {.argc = 0};
+	struct iovec iov[PROGRAM_IOV_MAX] = {iov_of(&body, sizeof(body))};
+	int n = put_program(iov, argv, envp, &body.argc, &body.envc), ret;
+
+	if (n < 0) {
+		session_end(inst);
+		return n;
+	}
+	use_template(inst, base);
+	enter_booting(inst, timeout_ns);
+	ret = send_restore(inst);
+	return ret ? ret : send_message(inst, &body.h, PROTO_START, iov, n, NULL, 0);
 }
 
 int session_invoke(struct instance *inst, const struct session_call *call)
@@ -534,18 +614,21 @@ static int open_pagemap(const struct instance *inst)
 	return fd < 0 ? -errno : fd;
 }
 
-int session_capture(struct instance *inst, int fd, const char *metadata)
+int session_capture(struct instance *inst, int fd, const char *metadata, const char *base_name)
 {
-	struct proto_capture body = {0};
-	struct iovec iov[] = {iov_of(&body, sizeof(body)), iov_of(metadata, strlen(metadata))};
+	size_t name_bytes = base_name ? strlen(base_name) + 1 : 0;
+	struct proto_capture body = {.base_name_bytes = (uint32_t)name_bytes};
+	struct iovec iov[] = {iov_of(&body, sizeof(body)), iov_of(base_name, name_bytes),
+			      iov_of(metadata, strlen(metadata))};
 	CLEANUP_FD int pagemap_fd = open_pagemap(inst);
-	const int fds[] = {fd, pagemap_fd};
+	const int fds[] = {fd, pagemap_fd, base_name ? inst->template->file->fd : -1};
 	int ret = pagemap_fd;
 
 	if (ret < 0)
 		session_end(inst);
 	else
-		ret = send_message(inst, &body.h, PROTO_CAPTURE, iov, 2, fds, 2);
+		ret = send_message(inst, &body.h, PROTO_CAPTURE, iov, ARRAY_SIZE(iov), fds,
+				   base_name ? 3 : 2);
 	if (ret)
 		return ret;
 	session_enter(inst, INSTANCE_CAPTURING);

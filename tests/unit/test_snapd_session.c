@@ -558,16 +558,38 @@ static void test_a_shell_of_the_other_kind_is_none(void **state)
 static void test_without_images_no_kernel_is_booted(void **state)
 {
 	static const char *const none[] = {NULL};
+
+	(void)state;
+	for (int base = 0; base < 2; base++) {
+		struct instance *inst;
+		int vmm;
+
+		inst = asked_for(GUEST_KIND_PROCESS, &vmm);
+		wait_for(inst, INSTANCE_SHELL);
+		function->latest.settings.guest_kind = GUEST_KIND_KERNEL;
+		session_adopt(inst, &function->latest, NULL, &events);
+		assert_int_equal(base ? session_boot_base(inst, NSEC_PER_SEC)
+				      : session_boot(inst, none, none, 1, 1, NSEC_PER_SEC),
+				 -ENOTSUP);
+		function->latest.settings.guest_kind = GUEST_KIND_PROCESS;
+		wait_for(inst, INSTANCE_FREE);
+		close(vmm);
+	}
+}
+
+static void test_a_program_is_not_longer_than_a_message(void **state)
+{
+	static const char *list[1001];
 	struct instance *inst;
 	int vmm;
 
 	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(list) - 1; i++)
+		list[i] = "A=b";
 	inst = asked_for(GUEST_KIND_PROCESS, &vmm);
 	wait_for(inst, INSTANCE_SHELL);
-	function->latest.settings.guest_kind = GUEST_KIND_KERNEL;
 	session_adopt(inst, &function->latest, NULL, &events);
-	assert_int_equal(session_boot(inst, none, none, 1, 1, NSEC_PER_SEC), -ENOTSUP);
-	function->latest.settings.guest_kind = GUEST_KIND_PROCESS;
+	assert_int_equal(session_boot(inst, list, list, 1, 1, NSEC_PER_SEC), -E2BIG);
 	wait_for(inst, INSTANCE_FREE);
 	close(vmm);
 }
@@ -589,6 +611,7 @@ int main(void)
 		cmocka_unit_test(test_parts_that_do_not_fit),
 		cmocka_unit_test(test_a_shell_of_the_other_kind_is_none),
 		cmocka_unit_test(test_without_images_no_kernel_is_booted),
+		cmocka_unit_test(test_a_program_is_not_longer_than_a_message),
 	};
 
 	return cmocka_run_group_tests_name("session", tests, setup, teardown);
