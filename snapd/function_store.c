@@ -20,6 +20,7 @@
 #include "snapd/tree.h"
 
 enum { CONFIG_BYTES_MAX = 64 << 10 };
+#define STORE_BASE_TMP ".base.tmp"
 
 static struct {
 	char path[PATH_MAX]; /* of STATE/functions */
@@ -626,19 +627,51 @@ void store_version_forget_tmp(int dirfd)
 	unlinkat(dirfd, STORE_SNAPSHOT_TMP, 0);
 }
 
+static void remove_other_base(int dirfd, const char *name, void *arg)
+{
+	const struct store_base *base = arg;
+
+	if (!strncmp(name, STORE_BASE_PREFIX, strlen(STORE_BASE_PREFIX)) &&
+	    (!base || strcmp(name, base->name) != 0))
+		unlinkat(dirfd, name, 0);
+}
+
 int store_snapshot_remove(const char *name, uint32_t number)
 {
 	CLEANUP_FD int dirfd = store_version_open(name, number);
 
 	if (dirfd < 0)
 		return dirfd == -ENOENT ? 0 : dirfd;
-	return unlinkat(dirfd, STORE_SNAPSHOT_NAME, 0) && errno != ENOENT ? -errno : 0;
+	if (unlinkat(dirfd, STORE_SNAPSHOT_NAME, 0) && errno != ENOENT)
+		return -errno;
+	return for_each_name(dirfd, remove_other_base, NULL);
 }
 
-int store_version_install(int dirfd, int tmp_fd, const char *settings_text)
+/** In place of what has that name: a copy of a state directory has files of their own instead of
+ * links, and one of them may be damaged. */
+static int link_base(int dirfd, const struct store_base *base)
 {
-	int ret = snapshot_file_install(dirfd, tmp_fd, STORE_SNAPSHOT_TMP, STORE_SNAPSHOT_NAME);
+	char path[64];
+	int ret;
 
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", base->fd);
+	unlinkat(dirfd, STORE_BASE_TMP, 0);
+	if (linkat(AT_FDCWD, path, dirfd, STORE_BASE_TMP, AT_SYMLINK_FOLLOW))
+		return -errno;
+	ret = renameat(dirfd, STORE_BASE_TMP, dirfd, base->name) ? -errno : 0;
+	unlinkat(dirfd, STORE_BASE_TMP, 0); /* a rename of a link to another does nothing */
+	return ret;
+}
+
+int store_version_install(int dirfd, int tmp_fd, const char *settings_text,
+			  const struct store_base *base)
+{
+	int ret = base ? link_base(dirfd, base) : 0;
+
+	if (!ret)
+		ret = snapshot_file_install(dirfd, tmp_fd, STORE_SNAPSHOT_TMP, STORE_SNAPSHOT_NAME);
+	if (!ret)
+		ret = for_each_name(dirfd, remove_other_base, (void *)(uintptr_t)base);
 	/* The code too is on disk before config.json makes a version of all this. */
 	if (!ret && syncfs(dirfd))
 		ret = -errno;

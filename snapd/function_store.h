@@ -12,6 +12,8 @@
  *                       /versions/N/config.json      written last: without it there is no version
  *                                  /package/, /opt/  as they were when it was published
  *                                  /snapshot.qt
+ *                                  /base-ID.qt      of a kernel guest: what that is a diff on, a
+ *                                                   hard link of a file in STATE/bases
  *
  * A function or version becomes visible by one rename. What a killed snapd left half done has no
  * config.json or a name that begins with a dot, and is removed at the next start.
@@ -34,6 +36,7 @@
 #define STORE_CONTROL_NAME  "control.json"
 #define STORE_SNAPSHOT_NAME "snapshot.qt"
 #define STORE_SNAPSHOT_TMP  ".snapshot.qt.tmp"
+#define STORE_BASE_PREFIX   "base-"
 
 /** store_open() - make and lock the state directory. Return: -EBUSY: another snapd has it. */
 int store_open(const char *state_dir);
@@ -88,10 +91,18 @@ int store_version_prepare(const char *name, uint32_t number, int *ret_dirfd, int
 int store_version_reopen(const char *name, uint32_t number, int *ret_dirfd, int *ret_tmp_fd);
 /** store_version_forget_tmp() - it was not made after all. */
 void store_version_forget_tmp(int dirfd);
-/** store_snapshot_remove() - of a version that stays. */
+/** store_snapshot_remove() - of a version that stays, with what it is a diff on. */
 int store_snapshot_remove(const char *name, uint32_t number);
-/** store_version_install() - give the snapshot its name, then write config.json. */
-int store_version_install(int dirfd, int tmp_fd, const char *settings_text);
+/** struct store_base - what a snapshot is a diff on: its file, and what the snapshot calls it. */
+struct store_base {
+	int fd;
+	const char *name; /**< STORE_BASE_PREFIX, then what no other snapshot has */
+};
+/** store_version_install() - give the snapshot its name, then write config.json. @base: it gets
+ * that name beside it, and those of earlier ones go; NULL: it needs none. Return: -ENOENT: the base
+ * has been removed. */
+int store_version_install(int dirfd, int tmp_fd, const char *settings_text,
+			  const struct store_base *base);
 int store_version_remove(const char *name, uint32_t number);
 /** store_version_open() - a version's directory, 0: the function's own. Return: descriptor or
  * -errno.

@@ -19,7 +19,7 @@
 #include "common/util.h"
 #include "snapd/erofs_image.h"
 
-enum { ROOTS_MAX = 32, MIB_PER_VCPU = 1769 };
+enum { MIB_PER_VCPU = 1769 };
 #define ROOT_SUFFIX ".erofs"
 #define EMPTY_TREE  ".empty"
 #define EMPTY_IMAGE "empty.erofs"
@@ -36,7 +36,7 @@ static struct {
 	bool host_can;
 	int kernel_fd, initrd_fd, empty_fd;
 	uint64_t boot_hash;
-	struct root_image roots[ROOTS_MAX];
+	struct root_image roots[KERNEL_GUEST_ROOTS_MAX];
 	unsigned root_count;
 	char text[512];
 } guests = {.kernel_fd = -1, .initrd_fd = -1, .empty_fd = -1};
@@ -76,9 +76,9 @@ static int open_root(int dirfd, const char *name, size_t n)
 	struct root_image *root = &guests.roots[guests.root_count];
 	int err;
 
-	if (guests.root_count == ROOTS_MAX) {
+	if (guests.root_count == KERNEL_GUEST_ROOTS_MAX) {
 		log_warn("kernel-guests %s: more than %d images: %s is left out", guests.dir,
-			 ROOTS_MAX, name);
+			 KERNEL_GUEST_ROOTS_MAX, name);
 		return 0;
 	}
 	err = open_image(dirfd, name, &root->fd);
@@ -251,15 +251,23 @@ bool kernel_guests_images(const struct function_settings *s, struct kernel_image
 	return true;
 }
 
-bool kernel_guests_origin(const struct function_settings *s, struct origin *ret)
+static bool origin_of_root(const struct root_image *root, struct origin *ret)
 {
-	const struct root_image *root = find_root(s);
-
 	if (!root)
 		return false;
 	ret->mapped = root->hash;
 	ret->read = guests.boot_hash;
 	return true;
+}
+
+bool kernel_guests_origin(const struct function_settings *s, struct origin *ret)
+{
+	return origin_of_root(find_root(s), ret);
+}
+
+bool kernel_guests_root_origin(unsigned root, struct origin *ret)
+{
+	return origin_of_root(root < guests.root_count ? &guests.roots[root] : NULL, ret);
 }
 
 unsigned kernel_guests_vcpus(uint32_t memory_mib)

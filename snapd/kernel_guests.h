@@ -27,6 +27,7 @@ enum {
 	KERNEL_GUEST_MEMORY_MIN_MIB = 128,
 	KERNEL_GUEST_MEMORY_MAX_MIB = PROTO_KERNEL_RAM_MAX_MIB,
 	KERNEL_GUEST_MEMORY_STEP_MIB = 64,
+	KERNEL_GUEST_ROOTS_MAX = 32, /**< root file systems on a node */
 };
 
 /**
@@ -59,6 +60,9 @@ bool kernel_guests_images(const struct function_settings *s, struct kernel_image
 /** kernel_guests_origin() - fill in @ret->mapped and ->read: its root image, which a restored guest
  * goes on reading, and what it was booted with. Return: as above. */
 bool kernel_guests_origin(const struct function_settings *s, struct origin *ret);
+
+/** kernel_guests_root_origin() - the same by number, from 0 on. Return: false: there is none. */
+bool kernel_guests_root_origin(unsigned root, struct origin *ret);
 
 /** kernel_guests_vcpus() - as Lambda gives CPU: one for each 1,769 MB, also where less is left; 1
  * to 4. */

@@ -21,6 +21,7 @@
 #include "common/util.h"
 #include "common/version.h"
 #include "snapd/api.h"
+#include "snapd/base.h"
 #include "snapd/budget.h"
 #include "snapd/code_unpacker.h"
 #include "snapd/event_loop.h"
@@ -171,6 +172,7 @@ static void on_shell(struct instance *inst)
 {
 	shell_pool_on_shell(inst);
 	recapture_on_shell(inst);
+	base_on_shell(inst);
 	publish_pump();
 	scheduler_pump();
 }
@@ -283,14 +285,21 @@ static void open_files(const struct options *o, struct resources *res)
 		die("seccomp: %s: guests are not run without a filter", strerror(-ret));
 }
 
-static void open_kernel_guests(const struct options *o)
+static void open_kernel_guests(const struct options *o, const struct resources *res)
 {
+	const struct base_store_params bases = {
+		.state_dir = o->state, .vmm_fd = res->vmm_fd, .cpu_baseline = o->cpu_baseline};
 	int ret = kernel_guests_init(o->kernel_guests, o->state, cpu_host_runs_kernels());
 
 	if (ret)
 		die("%s: %s: functions with GuestKind kernel boot from there: see "
 		    "--kernel-guests",
 		    o->kernel_guests, strerror(-ret));
+	ret = kernel_guests_run_here() ? base_init(&bases, o->init_timeout_s * NSEC_PER_SEC) : 0;
+	if (ret)
+		die("%s/bases: %s: what kernel guests are restored from at their publication is "
+		    "kept there",
+		    o->state, strerror(-ret));
 }
 
 static void start_events(const struct options *o)
@@ -387,7 +396,7 @@ static void start(const struct options *o, struct resources *res)
 	if (ret)
 		die("%s: %s", o->state, strerror(-ret));
 	open_files(o, res);
-	open_kernel_guests(o);
+	open_kernel_guests(o, res);
 	pool.vmm_fd = res->vmm_fd;
 	pool.kvm_fd = res->kvm_fd;
 	pool.uffd_fd = res->uffd_fd;
@@ -489,6 +498,7 @@ int main(int argc, char **argv)
 		if (!takeover_is_over())
 			sandbox_finish();
 	}
+	base_finish();
 	kernel_guests_finish();
 	layer_store_close();
 	store_close();

@@ -4,13 +4,16 @@
  *
  *   PREPARING  worker: directory, copy of the code, empty temporary file
  *   SHELL      until the pool has one
- *   BOOTING    the runtime initialises until it asks for work
- *   CAPTURING  the vmm writes the snapshot
- *   INSTALLING worker: fsync, rename, config.json; from here on the version exists
- *   TRAINING   one invocation, recorded (if the caller gave an event)
+ *   BASE       of a kernel guest: until there is what it is restored from (base.c), then SHELL
+ * again BOOTING    the runtime initialises until it asks for work CAPTURING  the vmm writes the
+ * snapshot INSTALLING worker: fsync, rename, config.json; from here on the version exists TRAINING
+ * one invocation, recorded (if the caller gave an event)
  *
  * The version's state is Pending meanwhile, and its stage says where it is. When a step fails,
  * everything that was made is removed and the caller is told; older versions are not touched.
+ *
+ * A process guest boots, and its snapshot is whole. A kernel guest is restored from its runtime's
+ * base, on which its snapshot is a diff; the version's directory gets a link of the base.
  *
  * A version that there is can go through the same stages again (publish_again()): its new snapshot
  * takes the place of the old one in INSTALLING, and not before.
@@ -28,10 +31,12 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "snapd/base.h"
 #include "snapd/budget.h"
 #include "snapd/function_store.h"
 #include "snapd/kernel_guests.h"
 #include "snapd/outcome.h"
+#include "snapd/page_in.h"
 #include "snapd/recapture.h"
 #include "snapd/retention.h"
 #include "snapd/runtime.h"
@@ -44,6 +49,7 @@
 enum publish_stage {
 	PUBLISH_PREPARING,
 	PUBLISH_SHELL,
+	PUBLISH_BASE,
 	PUBLISH_BOOTING,
 	PUBLISH_CAPTURING,
 	PUBLISH_INSTALLING,
@@ -53,9 +59,13 @@ enum publish_stage {
 };
 
 static const char *const stage_names[] = {
-	[PUBLISH_PREPARING] = "preparing",   [PUBLISH_SHELL] = "waiting for a shell",
-	[PUBLISH_BOOTING] = "booting",	     [PUBLISH_CAPTURING] = "capturing",
-	[PUBLISH_INSTALLING] = "installing", [PUBLISH_TRAINING] = "training",
+	[PUBLISH_PREPARING] = "preparing",
+	[PUBLISH_SHELL] = "waiting for a shell",
+	[PUBLISH_BASE] = "waiting for the runtime's base",
+	[PUBLISH_BOOTING] = "booting",
+	[PUBLISH_CAPTURING] = "capturing",
+	[PUBLISH_INSTALLING] = "installing",
+	[PUBLISH_TRAINING] = "training",
 	[PUBLISH_REMOVING] = "removing",
 };
 static_assert(ARRAY_SIZE(stage_names) == PUBLISH_STAGE_COUNT, "a name for each stage");
@@ -73,6 +83,9 @@ struct publish {
 	bool trained;
 	bool again; /* the version is there, and stays whatever happens */
 	struct version_snapshot snapshot;
+	struct base_wait base_wait;
+	struct template *base; /* what it is restored from; a reference */
+	char base_name[BASE_LINK_NAME_MAX];
 	int dirfd, tmp_fd;
 	int err;
 	publish_done_fn done; /* NULL: the caller knows that it goes on */
@@ -149,6 +162,7 @@ static void publish_free(struct publish *p)
 	else
 		p->function->busy_publishing = false;
 	function_put(p->function);
+	template_put(p->base);
 	cleanup_fd(&p->dirfd);
 	cleanup_fd(&p->tmp_fd);
 	free(p->settings_text);
@@ -248,7 +262,13 @@ static void install_run(struct work *work)
 {
 	struct publish *p = container_of(work, struct publish, work);
 
-	p->err = store_version_install(p->dirfd, p->tmp_fd, p->settings_text);
+	const struct store_base base = {
+		.fd = p->base ? p->base->file->fd : -1,
+		.name = p->base_name,
+	};
+
+	p->err = store_version_install(p->dirfd, p->tmp_fd, p->settings_text,
+				       p->base ? &base : NULL);
 }
 
 /** The next restore is from the new file; what runs from the old one ends after its answer. */
@@ -278,8 +298,9 @@ static void install_done(struct work *work)
 	if (p->again)
 		take_over(p->version);
 	p->version->state = VERSION_ACTIVE;
-	log_info("publish %s:%u: boot %llu ms, capture %llu ms, %llu KiB in use, file of %llu KiB",
-		 p->name, p->number, (unsigned long long)p->version->snapshot.boot_ms,
+	log_info("publish %s:%u: %s %llu ms, capture %llu ms, %llu KiB in use, file of %llu KiB",
+		 p->name, p->number, p->base ? "start from its base" : "boot",
+		 (unsigned long long)p->version->snapshot.boot_ms,
 		 (unsigned long long)p->version->snapshot.capture_ms,
 		 (unsigned long long)p->version->snapshot.resident_bytes >> 10,
 		 (unsigned long long)p->version->snapshot.file_bytes >> 10);
@@ -316,7 +337,8 @@ static void on_ready(struct instance *inst, const struct proto_ready *ready)
 
 	p->snapshot.boot_ms = ready->init_ns / 1000000;
 	enter_stage(p, PUBLISH_CAPTURING);
-	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}", NULL))
+	if (session_capture(inst, p->tmp_fd, metadata ? metadata : "{}",
+			    p->base ? p->base_name : NULL))
 		publish_fail(p, 500, "ServiceException", "the vmm does not read");
 }
 
@@ -372,16 +394,35 @@ static const struct session_events publish_events = {
 	.failed = on_failed,
 };
 
+/** All of the base will be wanted: its kernel's memory is, and what is left as it is has to be read
+ * for that. */
+static int start_from_base(struct publish *p, struct instance *inst,
+			   const struct runtime_command *command)
+{
+	int ret;
+
+	template_used(p->base, clock_mono_ns());
+	ret = session_start(inst, p->base, command->argv, (const char *const *)command->envp,
+			    publishing.init_timeout_ns);
+	if (!ret)
+		page_in_load(p->base, inst->slot);
+	return ret;
+}
+
 static void boot(struct publish *p, struct instance *inst)
 {
 	const struct function_settings *s = &p->version->settings;
 	struct runtime_command command;
 	int ret = runtime_command_make(p->version, &command);
 
+	budget_charge(inst, scheduler_instance_bytes(p->version));
+	enter_stage(p, PUBLISH_BOOTING);
 	recapture_origin(inst, p->version, &p->snapshot.origin);
 	session_adopt(inst, p->version, p, &publish_events);
 	if (ret)
 		session_end(inst);
+	else if (p->base)
+		ret = start_from_base(p, inst, &command);
 	else
 		ret = session_boot(inst, command.argv, (const char *const *)command.envp,
 				   MIB(s->memory_mib), MIB(s->tmp_mib), publishing.init_timeout_ns);
@@ -390,6 +431,45 @@ static void boot(struct publish *p, struct instance *inst)
 		fail_errno(p, ret);
 	else
 		session_limit_memory(inst);
+}
+
+/* ---- SHELL, BASE ----------------------------------------------------------------------------- */
+
+static void on_base(struct base_wait *w, struct template *base)
+{
+	struct publish *p = container_of(w, struct publish, base_wait);
+
+	if (!base && w->verdict.status) {
+		publish_fail(p, w->verdict.status, w->verdict.error_type, w->verdict.text);
+		return;
+	}
+	template_put(p->base);
+	p->base = base ? template_get(base) : NULL;
+	if (base)
+		base_store_link_name(base, p->base_name);
+	enter_stage(p, PUBLISH_SHELL); /* the next turn looks for one */
+}
+
+/** A kernel guest needs the base that is for this shell's host and vmm. */
+static bool has_base(const struct publish *p, const struct instance *shell)
+{
+	return p->version->settings.guest_kind != GUEST_KIND_KERNEL ||
+	       (p->base && base_is_for(&p->base_wait, shell));
+}
+
+static void use_shell(struct publish *p, struct instance *shell)
+{
+	int ret;
+
+	if (has_base(p, shell)) {
+		boot(p, shell);
+		return;
+	}
+	enter_stage(p, PUBLISH_BASE);
+	p->base_wait = (struct base_wait){.version = p->version, .done = on_base};
+	ret = base_want(shell, &p->base_wait);
+	if (ret)
+		fail_errno(p, ret);
 }
 
 /* ---- PREPARING ------------------------------------------------------------------------------- */
@@ -484,6 +564,7 @@ void publish_pump(void)
 {
 	struct publish *next;
 
+	base_pump();
 	for (struct publish *p = publishing.all; p; p = next) {
 		struct instance *inst;
 
@@ -501,11 +582,8 @@ void publish_pump(void)
 			if (!scheduler_has_room(p->version))
 				continue;
 			inst = shell_pool_take(scheduler_ram_class(&p->version->settings), 1);
-			if (inst) {
-				budget_charge(inst, scheduler_instance_bytes(p->version));
-				enter_stage(p, PUBLISH_BOOTING);
-				boot(p, inst);
-			}
+			if (inst)
+				use_shell(p, inst);
 		}
 	}
 }

@@ -79,13 +79,26 @@ static bool now_for(const struct version *v, struct origin *ret)
 	return recapture.files_known;
 }
 
+/** The half that a shell tells. */
+static void set_host(struct origin *o, const struct instance *shell)
+{
+	o->state_version = shell->state_version;
+	memcpy(o->cpu, shell->cpu_features, sizeof(o->cpu));
+}
+
 void recapture_origin(const struct instance *inst, const struct version *v, struct origin *ret)
 {
 	bool files_known = now_for(v, ret);
 
 	ret->known = files_known && inst->state_version;
-	ret->state_version = inst->state_version;
-	memcpy(ret->cpu, inst->cpu_features, sizeof(ret->cpu));
+	set_host(ret, inst);
+}
+
+bool recapture_root_origin(const struct instance *shell, unsigned root, struct origin *ret)
+{
+	*ret = recapture.kernels;
+	set_host(ret, shell);
+	return kernel_guests_root_origin(root, ret);
 }
 
 /* ---- what is there now ----------------------------------------------------------------------- */
@@ -132,8 +145,7 @@ void recapture_on_shell(const struct instance *inst)
 
 	if (*known || inst->child.adopted)
 		return;
-	now->state_version = inst->state_version;
-	memcpy(now->cpu, inst->cpu_features, sizeof(now->cpu));
+	set_host(now, inst);
 	*known = now->known = recapture.judge = true;
 }
 

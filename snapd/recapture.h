@@ -22,6 +22,10 @@ int recapture_init(const struct recapture_params *params);
 /** recapture_origin() - what a snapshot of @v would be made with, if it boots in @inst now. */
 void recapture_origin(const struct instance *inst, const struct version *v, struct origin *ret);
 
+/** recapture_root_origin() - the same of all kernel guests with this root image, from 0 on. Return:
+ * false: there is none of that number. */
+bool recapture_root_origin(const struct instance *shell, unsigned root, struct origin *ret);
+
 /**
  * recapture_replace() - @v's snapshot cannot be restored, or is not there: from here on its
  * invocations boot, until it was made again, as soon as there is time for that.

@@ -330,8 +330,10 @@ static void on_opened(struct version *v, const char *text)
 
 	if (text)
 		log_error("scheduler: %s", text);
-	/* Not damaged, but gone, or of another version than this snapd's: that is no dead end. */
-	if ((v->open_err == -ENOENT || v->open_err == -ENOTSUP) && takes_any_start(v)) {
+	/* Not damaged, but gone, it or its base, or of another version than this snapd's: that is
+	 * no dead end. */
+	if ((v->open_err == -ENOENT || v->open_err == -ESTALE || v->open_err == -ENOTSUP) &&
+	    takes_any_start(v)) {
 		recapture_replace(v, text);
 		text = NULL;
 	}

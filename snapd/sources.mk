@@ -50,4 +50,4 @@ snapd_SRCS += snapd/admission.c snapd/arrivals.c snapd/budget.c snapd/host_memor
 # From one snapd to the next.
 snapd_SRCS += snapd/handover.c snapd/inherit.c snapd/takeover.c
 # Whole Linux kernels as guests.
-snapd_SRCS += snapd/erofs_image.c snapd/kernel_guests.c
+snapd_SRCS += snapd/base.c snapd/base_store.c snapd/erofs_image.c snapd/kernel_guests.c

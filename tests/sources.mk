@@ -202,6 +202,12 @@ UNIT_TESTS += test_kernel_machine
 test_kernel_machine_LIBS := vmm snapshot common
 test_kernel_machine_LDLIBS := $(vmm_LDLIBS) -Wl,--wrap=ioctl
 # What an instance is given of the host.
+# Bases of kernel guests; the test is the shells and their guests.
+UNIT_TESTS += test_base
+test_base_LIBS := snapd snapshot common
+test_base_LDLIBS := $(snapd_LDLIBS) $(foreach f,shell_pool_take scheduler_ram_class scheduler_has_room \
+	scheduler_instance_bytes budget_charge recapture_origin recapture_root_origin session_adopt session_boot_base \
+	session_limit_memory session_capture session_end,-Wl,--wrap=$f)
 UNIT_TESTS += test_version_open
 $(BUILD)/tests/test_version_open $(BUILD)/tests/test_kernel_guests: | $(BUILD)/bin/unpacker
 test_version_open_LIBS := snapd snapshot common

@@ -10,8 +10,8 @@ int mounts_early(void);
 
 /**
  * mounts_root() - make the root file system the root: an image, read-only, with what is written
- * above it; the function's code at /var/task, its layers at /opt, unless their drives are empty yet;
- * /tmp, /run and /dev/shm in memory.
+ * above it; the function's code at /var/task, its layers at /opt, unless their drives are empty
+ * yet; /tmp, /run and /dev/shm in memory.
  * @o: its @task and @opt are "" afterwards where they are mounted
  * Return: 0 or -errno, noted.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* publish.c - snapctl publish: boot a function once and capture it */
+/* publish.c - snapctl publish: start a function once and capture it */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static void print_result(const json_t *root)
 
 	printf("published %s:%s\n", json_text(root, "FunctionName"), json_text(root, "Version"));
 	if (snapshot)
-		printf("  cold boot %.0f ms, capture %.0f ms, %.1f MiB in use -> %.1f MiB file\n",
+		printf("  start %.0f ms, capture %.0f ms, %.1f MiB in use -> %.1f MiB file\n",
 		       json_number_value(json_object_get(snapshot, "BootMs")),
 		       json_number_value(json_object_get(snapshot, "CaptureMs")),
 		       json_number_value(json_object_get(snapshot, "ResidentBytes")) / 1048576,
@@ -58,7 +58,7 @@ static int run(struct snapctl *s, int argc, char **argv)
 	if (argc - optind != 1 || !snapctl_name_ok(argv[optind]))
 		snapctl_usage_error(&command_publish, "give the name of one function");
 	snprintf(path, sizeof(path), API_FUNCTIONS "/%s/versions", argv[optind]);
-	snprintf(doing, sizeof(doing), "publishing %s: cold boot, then capture", argv[optind]);
+	snprintf(doing, sizeof(doing), "publishing %s: start, then capture", argv[optind]);
 	ok = snapctl_call_json(s, doing, "POST", path, request_body(train, train_bytes));
 	free(train);
 	if (!ok)
@@ -68,9 +68,9 @@ static int run(struct snapctl *s, int argc, char **argv)
 
 const struct subcommand command_publish = {
 	.name = "publish",
-	.summary = "boot a function once and capture it: the next version",
+	.summary = "start a function once and capture it: the next version",
 	.usage = "Usage: snapctl publish NAME [OPTION]...\n\n"
-		 "Boot function NAME, let it initialise, and capture it into a snapshot. "
+		 "Start function NAME, let it initialise, and capture it into a snapshot. "
 		 "Invocations\n"
 		 "of the new version start from that snapshot.\n\n"
 		 "  --train JSON|@FILE|-  invoke the new version once with this event, to record "

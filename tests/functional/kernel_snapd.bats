@@ -56,7 +56,23 @@ recorded() {
 
 # working_set EXPRESSION - in jq's words, of the working set of hello:1
 working_set() {
+	# shellcheck disable=SC2153 # start_snapd sets it
 	"$BIN/snapshot" pages --json "$SNAPD_DIR/state/functions/hello/versions/1/snapshot.qt" | jq ".working_set | $1"
+}
+
+# bases - the runtimes' bases that there are, one a line
+bases() {
+	find "$SNAPD_DIR/state/bases" -name '*.qt' -printf '%f\n'
+}
+
+# base_boots - how many bases were booted since snapd's log began
+base_boots() {
+	grep -c "info: base .*: booted in" "$SNAPD_LOG" || true
+}
+
+# version_dir FUNCTION [NUMBER] - where a version is kept
+version_dir() {
+	echo "$SNAPD_DIR/state/functions/$1/versions/${2:-1}"
 }
 
 no_vmm_of() {
@@ -218,6 +234,152 @@ no_vmm_of() {
 	[ -n "$faults" ] || fail "KVM counts no faults of it"
 	printf '%s\n' 6.10 "$(uname -r)" | sort -CV || skip "KVM maps nothing ahead before Linux 6.10"
 	[ $((faults * 4)) -lt "$pages" ] || fail "$faults faults, with $pages pages mapped ahead"
+}
+
+@test "kernel guest: functions are diffs on one base, which is booted once and outlives its name" {
+	require_images
+	start_kernels --shells 2
+	deploy one "$SAMPLES/machine" --guest kernel --memory 256 --env SETTING=one
+	deploy two "$SAMPLES/machine" --guest kernel --memory 250 --env SETTING=two
+	# Both want it at once: one boots it, the other waits.
+	run_with_snapctl() { snapctl publish "$1" >"$BATS_TEST_TMPDIR/$1" 2>&1; }
+	run_with_snapctl one 3>&- &
+	local request=$!
+	run run_with_snapctl two
+	assert_success
+	wait "$request" || fail "$(cat "$BATS_TEST_TMPDIR/one")"
+	assert_equal "$(base_boots)" 1
+	assert_equal "$(bases | wc -l)" 1
+	assert_equal "$(grep -c "info: publish .*: start from its base" "$SNAPD_LOG")" 2
+	! grep -q "info: publish .*: boot " "$SNAPD_LOG" || fail "a function's kernel was booted"
+
+	# It is there once, however many have it, and the functions' files are their layers.
+	local base name size
+	base=$SNAPD_DIR/state/bases/$(bases)
+	size=$(stat -c %s "$base")
+	assert_equal "$(stat -c %h "$base")" 3
+	for name in one two; do
+		run "$BIN/snapshot" verify "$(version_dir $name)/snapshot.qt"
+		assert_success
+		assert_output_has "in 2 files"
+		echo "$name: $(stat -c %s "$(version_dir $name)/snapshot.qt") bytes on a base of $size" >&3
+		[ "$(stat -c %s "$(version_dir $name)/snapshot.qt")" -lt "$((size * 3 / 4))" ] ||
+			fail "$name: its layer is not much less than its base of $size bytes"
+		invoke $name '{}'
+		assert_fine
+		assert_equal "$(header X-Quickthaw-Start)" cold-restore
+		assert_equal "$(value 'v["setting"]')" $name
+		assert_equal "$(value 'v["opt"]')" "[]"
+		wait_until 30 grep -q "record: $name:1: working set" "$SNAPD_LOG" || fail "no working set was recorded"
+	done
+	assert_equal "$(stat -c %h "$base")" 3
+
+	# Whatever happens to the base and the other function, a version has its own.
+	rm "$base"
+	run snapctl rm one
+	assert_success
+	invoke two '{}' --header "X-Quickthaw-Start: cold"
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+	stop_snapd
+	start_kernels
+	invoke two '{}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+	# Whoever is next makes it again.
+	publish two
+	assert_equal "$(base_boots)" 2
+	assert_equal "$(bases | wc -l)" 1
+	invoke two '{}'
+	assert_fine
+	assert_equal "$(value 'v["version"]')" 2
+	# One that has lost its base boots, and gets another one in the background.
+	rm "$(version_dir two 2)"/base-*.qt
+	stop_snapd
+	: >"$SNAPD_LOG"
+	start_kernels
+	invoke two '{}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-boot
+	wait_until 60 grep -q "publish two:2: start from its base" "$SNAPD_LOG" || fail "it is not captured again"
+	invoke two '{}'
+	assert_fine
+	assert_equal "$(header X-Quickthaw-Start)" cold-restore
+}
+
+@test "kernel guest: a base that is damaged, foreign, outdated or unfinished is not used" {
+	require_images
+	start_kernels
+	deploy_kernel one "$SAMPLES/machine"
+	stop_snapd
+	local dir=$SNAPD_DIR/state/bases base
+	base=$dir/$(bases)
+	# A copy, for the version's own is the same file: with another byte in its last chunk.
+	cp "$base" "$BATS_TEST_TMPDIR/damaged"
+	printf 'X' | dd of="$BATS_TEST_TMPDIR/damaged" bs=1 seek="$(($(stat -c %s "$base") - 5000))" conv=notrunc status=none
+	mv "$base" "$BATS_TEST_TMPDIR/good"
+	cp "$BATS_TEST_TMPDIR/damaged" "$base"
+	touch "$dir/0123456789abcdef-256.qt" "$dir/.0123456789abcdef-256.qt" "$dir/README"
+	start_kernels
+	wait_until 30 grep -q "0123456789abcdef-256.qt: removed: it would be made in another way now" "$SNAPD_LOG" ||
+		fail "an outdated base stays"
+	assert_equal "$(find "$dir" -type f | LC_ALL=C sort)" "$dir/README"$'\n'"$base"
+	: >"$SNAPD_LOG"
+	publish one
+	run cat "$SNAPD_LOG"
+	assert_output_has "made again: bases/${base##*/}: chunk" "checksum"
+	assert_equal "$(base_boots)" 1
+	invoke one '{}'
+	assert_fine
+	assert_equal "$(value 'v["version"]')" 2
+	# One that is good, but somebody else's under this name.
+	cp "$(version_dir one)/snapshot.qt" "$base.new"
+	mv "$base.new" "$base"
+	cp "$(version_dir one)"/base-*.qt "$dir"
+	: >"$SNAPD_LOG"
+	publish one
+	run cat "$SNAPD_LOG"
+	assert_output_has "made again: bases/${base##*/}: not the snapshot of such a base"
+	assert_equal "$(base_boots)" 1
+	invoke one '{}'
+	assert_fine
+	assert_equal "$(value 'v["version"]')" 3
+	# All of the older versions' files are theirs.
+	run http POST "$FUNCTIONS/one/invocations?Qualifier=1" --data '{}'
+	assert_output_has '"version": "1"'
+}
+
+@test "kernel guest: a base that cannot be made is everybody's error who waits, and leaves nothing" {
+	require_images
+	start_kernels --init-timeout 1 --shells 2
+	deploy one "$SAMPLES/machine" --guest kernel --memory 256
+	deploy two "$SAMPLES/machine" --guest kernel --memory 256
+	snapctl publish one >"$BATS_TEST_TMPDIR/one" 2>&1 3>&- &
+	local request=$!
+	run snapctl publish two
+	assert_failure 1
+	assert_output_has "booting the runtime's base: it took too long" "--init-timeout"
+	! wait "$request" || fail "one was published"
+	run cat "$BATS_TEST_TMPDIR/one"
+	assert_output_has "booting the runtime's base: it took too long"
+	[ -z "$(ls -A "$SNAPD_DIR/state/bases")" ] || fail "half a base is left"
+	[ -z "$(find "$SNAPD_DIR"/state/functions/*/versions -mindepth 1)" ] || fail "half a version is left"
+	stop_snapd
+
+	# The disk is full before the base is written.
+	mount -t tmpfs -o size=8m tmpfs "$SNAPD_DIR/state/bases"
+	start_kernels
+	run snapctl publish one
+	assert_failure 1
+	assert_output_has "capturing the runtime's base: No space left on device"
+	[ -z "$(ls -A "$SNAPD_DIR/state/bases")" ] || fail "half a base is left"
+	# As soon as there is room, it is made.
+	stop_snapd
+	umount "$SNAPD_DIR/state/bases"
+	start_kernels
+	publish one
+	invoke one '{}'
+	assert_fine
 }
 
 @test "kernel guest: two clones at once are two machines, and layers are their /opt" {

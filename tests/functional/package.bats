@@ -132,5 +132,5 @@ offers() {
 		sleep 3
 		printf 'exit\n'
 	)
-	assert_output_has "snapctl publish --help" "Boot function NAME"
+	assert_output_has "snapctl publish --help" "Start function NAME"
 }

@@ -250,7 +250,7 @@ static void publish_by_hand(const char *name, uint32_t count)
 		int dirfd = -1, tmp_fd = -1;
 
 		assert_int_equal(store_version_prepare(name, i, &dirfd, &tmp_fd), 0);
-		assert_int_equal(store_version_install(dirfd, tmp_fd, settings), 0);
+		assert_int_equal(store_version_install(dirfd, tmp_fd, settings, NULL), 0);
 		close(dirfd);
 		close(tmp_fd);
 	}

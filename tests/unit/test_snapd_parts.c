@@ -352,7 +352,7 @@ static void test_store_survives_and_cleans_up(void **state)
 
 	/* Version 1 is whole, version 2 was left half made, as after kill -9. */
 	assert_int_equal(store_version_prepare("one", 1, &dirfd, &tmp_fd), 0);
-	assert_int_equal(store_version_install(dirfd, tmp_fd, settings), 0);
+	assert_int_equal(store_version_install(dirfd, tmp_fd, settings, NULL), 0);
 	close(dirfd);
 	close(tmp_fd);
 	assert_int_equal(store_version_prepare("one", 2, &dirfd, &tmp_fd), 0);
