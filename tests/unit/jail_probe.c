@@ -393,6 +393,29 @@ static int check_threads_kernel(const char *arg)
 	return check_threads(SANDBOX_STAGE_KERNEL);
 }
 
+static void *ask_for_socket(void *arg)
+{
+	while (!__atomic_load_n((int *)arg, __ATOMIC_ACQUIRE))
+		sched_yield();
+	socket(AF_UNIX, SOCK_STREAM, 0);
+	return NULL;
+}
+
+/** A call that is not on the list, of a thread whose signals are blocked. */
+static int check_deny_thread(const char *arg)
+{
+	pthread_t thread;
+	int entered = 0;
+
+	(void)arg;
+	if (thread_start(&thread, NULL, ask_for_socket, &entered) ||
+	    sandbox_seccomp_enter(SANDBOX_STAGE_GUEST))
+		return 2;
+	__atomic_store_n(&entered, 1, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	return breach("socket came back");
+}
+
 static long deny_open(void)
 {
 	return syscall(SYS_open, "/x", O_RDONLY);
@@ -687,6 +710,7 @@ static const struct {
 	{"allow", check_allow},
 	{"deny", check_deny},
 	{"deny-kernel", check_deny_kernel},
+	{"deny-thread", check_deny_thread},
 	{"threads", check_threads_guest},
 	{"threads-kernel", check_threads_kernel},
 };

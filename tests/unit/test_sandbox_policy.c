@@ -222,6 +222,19 @@ static void test_seccomp_denies(void **state)
 	check_denials("deny-kernel", of_kernels, ARRAY_SIZE(of_kernels));
 }
 
+/* It is named also where a thread asks for it that leaves signals to others. */
+static void test_seccomp_denies_in_threads(void **state)
+{
+	char output[OUTPUT_BYTES];
+	int status;
+
+	(void)state;
+	status = run_free("deny-thread", "", output);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS ||
+	    !strstr(output, "system call socket ("))
+		fail_msg("status %x: %s", (unsigned)status, output);
+}
+
 static void test_seccomp_denies_other_abi(void **state)
 {
 	struct jailed j = {0};
@@ -311,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_guest_root_outlives_its_maker),
 		cmocka_unit_test(test_dir_open),
 		cmocka_unit_test(test_seccomp_denies),
+		cmocka_unit_test(test_seccomp_denies_in_threads),
 		cmocka_unit_test(test_seccomp_denies_other_abi),
 		cmocka_unit_test(test_seccomp_allows),
 		cmocka_unit_test(test_seccomp_allows_threads_to_begin),
