@@ -4,10 +4,11 @@
  *
  *   PREPARING  worker: directory, copy of the code, empty temporary file
  *   SHELL      until the pool has one
- *   BASE       of a kernel guest: until there is what it is restored from (base.c), then SHELL
- * again BOOTING    the runtime initialises until it asks for work CAPTURING  the vmm writes the
- * snapshot INSTALLING worker: fsync, rename, config.json; from here on the version exists TRAINING
- * one invocation, recorded (if the caller gave an event)
+ *   BASE       of a kernel guest: what it is restored from is looked at (base.c), then SHELL again
+ *   BOOTING    the runtime initialises until it asks for work
+ *   CAPTURING  the vmm writes the snapshot
+ *   INSTALLING worker: fsync, rename, config.json; from here on the version exists
+ *   TRAINING   one invocation, recorded (if the caller gave an event)
  *
  * The version's state is Pending meanwhile, and its stage says where it is. When a step fails,
  * everything that was made is removed and the caller is told; older versions are not touched.

@@ -5,11 +5,10 @@
  * Theory of operation
  *
  * The first message, BOOT or RESTORE, turns the shell into a guest; START makes a function of a
- * restored base. From then on the run loop of
- * its kind owns the thread and calls control_read() whenever the socket has a message and the guest
- * does not use its Runtime API, so every handler finds one that stands still. Sends block: snapd
- * always reads, but for the parts of a response, whose client may be slow: then the guest stands
- * still until it has read.
+ * restored base. From then on the run loop of its kind owns the thread and calls control_read()
+ * whenever the socket has a message and the guest does not use its Runtime API, so every handler
+ * finds one that stands still. Sends block: snapd always reads, but for the parts of a response,
+ * whose client may be slow: then the guest stands still until it has read.
  *
  * What differs between process guests and kernel guests is behind struct control_ops.
  *

@@ -53,8 +53,8 @@ struct control_end {
  * @file_count: of RESTORE, before template and state; @boot_fd_count: of BOOT, all; @base_fd_count:
  *	of the BOOT of a base; -1: there are none of this kind
  * @hello: fill in what snapd is to know of the machine
- * @boot, @restore: come to life and set c->api. @fds: steal_fd() what is kept. A base has a
- *@program of nothing, and c->is_base is set. Return: 0 or -errno
+ * @boot, @restore: come to life and set c->api. @fds: steal_fd() what is kept. A base has a program
+ *	of nothing, and c->is_base is set. Return: 0 or -errno
  * @start: have a base that was restored run something. Return: 0, or -EBUSY: it runs something
  *	already; NULL: there are none of this kind
  * @run: serve until the guest is over or c->over; calls control_read() when the socket has
