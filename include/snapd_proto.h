@@ -181,7 +181,7 @@ struct proto_captured {
 	int32_t error; /**< 0 or -errno; the file is of no use then */
 	uint32_t reserved;
 	uint64_t capture_ns;
-	uint64_t resident_pages; /**< pages in use, zero ones included */
+	uint64_t resident_pages; /**< in use, zeros included, but for those of a diff's base */
 	uint64_t stored_pages;
 	uint64_t file_bytes;
 	uint64_t cpu_features[8]; /**< what the guest saw of the CPU, by its baseline; see HELLO */

@@ -33,8 +33,8 @@ enum { DIFF_PAGES_ENOUGH = 8 };
 struct chunk_builder {
 	const struct guest_mem *mem;
 	struct snapshot_writer *writer;
-	bool diff;
-	struct pagemap pagemap; /* of a diff */
+	const struct snapshot_reader *base; /* of a diff, else NULL */
+	struct pagemap pagemap;		    /* of a diff */
 	uint64_t visited_pages, stored_pages, base_pages;
 	unsigned count;
 	uint32_t pages[SNAPSHOT_CHUNK_PAGES];
@@ -58,7 +58,7 @@ static int is_in_base(struct chunk_builder *b, uint32_t page)
 	const void *data = guest_page_ptr(b->mem, page);
 	uint64_t entry;
 
-	if (!b->diff)
+	if (!b->base)
 		return 0;
 	if (page < b->mem->template_pages && pagemap_entry(&b->pagemap, page, &entry) &&
 	    !pagemap_is_private(entry))
@@ -72,7 +72,7 @@ static bool ends_chunk(const struct chunk_builder *b, uint32_t page)
 {
 	if (!b->count)
 		return false;
-	if (b->diff)
+	if (b->base)
 		return b->count >= DIFF_PAGES_ENOUGH &&
 		       page - b->pages[b->count - 1] > SNAPSHOT_CHUNK_PAGES;
 	return b->pages[0] / SNAPSHOT_CHUNK_PAGES != page / SNAPSHOT_CHUNK_PAGES;
@@ -84,10 +84,17 @@ static int add_frame(void *arg, uint32_t page)
 	const void *data = guest_page_ptr(b->mem, page);
 	int ret = is_in_base(b, page);
 
-	b->visited_pages++;
-	b->base_pages += ret > 0;
+	if (ret > 0) {
+		/* All of a template are looked at, and what is zero there was not in use. */
+		bool zero = snapshot_reader_page_chunk(b->base, page) == SNAPSHOT_PAGE_ZERO;
+
+		b->base_pages++;
+		b->visited_pages += !zero;
+		return 0;
+	}
 	if (ret)
-		return MIN(ret, 0);
+		return ret;
+	b->visited_pages++;
 	if (mem_is_zero(data, PAGE_BYTES))
 		return 0;
 	ret = ends_chunk(b, page) ? flush_chunk(b) : 0;
@@ -115,14 +122,14 @@ static int write_all(const struct capture_source *src, const struct capture_targ
 	state_writer_free(&state);
 	b.mem = src->mem;
 	b.writer = writer;
-	b.diff = target->base;
+	b.base = target->base ? target->base->reader : NULL;
 	b.count = 0;
 	b.visited_pages = b.stored_pages = b.base_pages = 0;
-	if (b.diff)
+	if (b.base)
 		pagemap_open(&b.pagemap, src->mem, target->pagemap_fd);
 	if (!ret)
 		ret = src->for_each_page(src->guest, add_frame, &b);
-	if (b.diff)
+	if (b.base)
 		pagemap_close(&b.pagemap);
 	if (!ret)
 		ret = flush_chunk(&b);

@@ -16,7 +16,7 @@ struct snapshot_reader;
 /** struct capture_stats - what went into the file. */
 struct capture_stats {
 	uint64_t capture_ns;
-	uint64_t resident_pages; /**< frames in use */
+	uint64_t resident_pages; /**< in use; of a diff but those that are zero in the base, too */
 	uint64_t stored_pages;	 /**< those that were not all zero, and not as in the base */
 	uint64_t base_pages;	 /**< of a diff: those that are as in the base */
 	uint64_t file_bytes;
