@@ -19,6 +19,7 @@
 #include "common/util.h"
 #include "snapshot-format/snapshot.h"
 #include "vmm/capture.h"
+#include "vmm/device.h"
 #include "vmm/kernel/command.h"
 #include "vmm/kernel/kvcpu.h"
 #include "vmm/kernel/machine.h"
@@ -126,6 +127,15 @@ static int run_guest(unsigned index)
 	return -1;
 }
 
+static struct kvm_irqchip irqchips[3];
+
+static int set_irqchip(const struct kvm_irqchip *chip)
+{
+	assert_true(chip->chip_id < ARRAY_SIZE(irqchips));
+	irqchips[chip->chip_id] = *chip;
+	return 0;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -145,6 +155,8 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:
 		return get_set_msrs((unsigned)(fd - VCPU_FD), arg, request == KVM_SET_MSRS);
+	case KVM_SET_IRQCHIP:
+		return set_irqchip(arg);
 	default: /* registers, which are zero; no host */
 		if (fd >= 0)
 			return 0;
@@ -336,6 +348,40 @@ static void test_time_goes_on(void **state)
 	stop_machine();
 }
 
+/* ---- interrupts ---- */
+
+static const struct device *find_device(const char *name)
+{
+	for (size_t i = 0; i < kernel_devices.count; i++)
+		if (!strcmp(kernel_devices.devices[i].name, name))
+			return &kernel_devices.devices[i];
+	fail_msg("no device %s", name);
+	return NULL;
+}
+
+/** A pin that is high already would not notice that its device raises it again. */
+static void test_no_pin_is_high_after_a_restore(void **state)
+{
+	struct kvm_irqchip saved = {.chip_id = KVM_IRQCHIP_IOAPIC};
+	uint8_t zeros[sizeof(saved.chip)] = {0};
+	struct state_writer w = {0};
+	struct state_reader r;
+
+	(void)state;
+	start_machine();
+	saved.chip.ioapic.irr = 0xffffff;
+	saved.chip.ioapic.redirtbl[5].fields.vector = 0x31;
+	for (unsigned i = 0; i < ARRAY_SIZE(irqchips); i++)
+		state_put(&w, i == saved.chip_id ? (void *)&saved.chip : zeros, sizeof(zeros));
+	r = (struct state_reader){.data = w.data, .left = w.used};
+	assert_int_equal(find_device("irqchip")->load(&m, &r), 0);
+	assert_int_equal(r.left, 0);
+	assert_int_equal(irqchips[KVM_IRQCHIP_IOAPIC].chip.ioapic.irr, 0);
+	assert_int_equal(irqchips[KVM_IRQCHIP_IOAPIC].chip.ioapic.redirtbl[5].fields.vector, 0x31);
+	state_writer_free(&w);
+	stop_machine();
+}
+
 /* ---- machines that are none ---- */
 
 /** A snapshot whose state says that its machine is of that kind. */
@@ -440,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_no_capture_of_an_ended_guest),
 		cmocka_unit_test(test_msrs),
 		cmocka_unit_test(test_time_goes_on),
+		cmocka_unit_test(test_no_pin_is_high_after_a_restore),
 		cmocka_unit_test(test_machines_that_are_none),
 		cmocka_unit_test(test_broken_pipes_do_not_kill),
 	};

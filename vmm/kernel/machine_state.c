@@ -149,6 +149,10 @@ static int irqchip_load(struct machine *m, struct state_reader *r)
 		state_get(r, &chip.chip, sizeof(chip.chip));
 		if (r->err)
 			return r->err;
+		/* All pins are edges, and who has raised one raises it again. One that was saved
+		 * while KVM was between a rising and a falling edge would miss the next. */
+		if (i == KVM_IRQCHIP_IOAPIC)
+			chip.chip.ioapic.irr = 0;
 		if (ioctl(m->vm_fd, KVM_SET_IRQCHIP, &chip))
 			return kvm_failed("KVM_SET_IRQCHIP");
 	}
