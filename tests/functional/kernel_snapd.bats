@@ -319,11 +319,11 @@ no_vmm_of() {
 	printf 'X' | dd of="$BATS_TEST_TMPDIR/damaged" bs=1 seek="$(($(stat -c %s "$base") - 5000))" conv=notrunc status=none
 	mv "$base" "$BATS_TEST_TMPDIR/good"
 	cp "$BATS_TEST_TMPDIR/damaged" "$base"
-	touch "$dir/0123456789abcdef-256.qt" "$dir/.0123456789abcdef-256.qt" "$dir/README"
+	touch "$dir/0123456789abcdef-256.qt" "$dir/.0123456789abcdef-256.qt" "$dir/somebody's"
 	start_kernels
 	wait_until 30 grep -q "0123456789abcdef-256.qt: removed: it would be made in another way now" "$SNAPD_LOG" ||
 		fail "an outdated base stays"
-	assert_equal "$(find "$dir" -type f | LC_ALL=C sort)" "$dir/README"$'\n'"$base"
+	assert_equal "$(find "$dir" -type f | LC_ALL=C sort)" "$base"$'\n'"$dir/somebody's"
 	: >"$SNAPD_LOG"
 	publish one
 	run cat "$SNAPD_LOG"
