@@ -7,6 +7,7 @@
 
 load common
 load invoke
+load keeper
 
 KERNELS=$ROOT/build/kernel
 
@@ -22,6 +23,9 @@ setup() {
 }
 
 teardown() {
+	if [ -n "${KEEPER_PID:-}" ]; then
+		stop_keeper || true
+	fi
 	remove_snapd
 }
 
@@ -410,6 +414,24 @@ no_vmm_of() {
 	[ "$(value 'v["urandom"]' "$first")" != "$(value 'v["urandom"]' "$second")" ] || fail "one urandom: $first"
 }
 
+@test "kernel guest: with memory for two vCPUs, both are busy at its capture and go on in its clones" {
+	require_images
+	start_kernels
+	deploy two "$SAMPLES/busy" --guest kernel --memory 1856
+	publish two
+	local start
+	for start in cold resident; do
+		invoke two '{}' --header "X-Quickthaw-Start: $start"
+		assert_fine
+		assert_equal "$(header X-Quickthaw-Start)" "$start-restore"
+		assert_equal "$(value 'v["online"]')" 0-1
+		assert_equal "$(value 'v["ran_on"]')" "[0, 1]"
+		assert_equal "$(value 'min(v["before"]) > 0 and min(v["grew"]) > 0')" true
+		assert_equal "$(value 'min(v["ticks"]) > 0')" true
+		wait_until 30 grep -q "record: two:1: working set" "$SNAPD_LOG" || fail "no working set was recorded"
+	done
+}
+
 @test "kernel guest: whatever its end, it is its own invocation's error" {
 	require_images
 	start_kernels --shells 2
@@ -514,4 +536,31 @@ no_vmm_of() {
 	invoke lasting '{}' --header "X-Quickthaw-Start: resident"
 	assert_fine
 	assert_equal "$(header X-Quickthaw-Start)" resident-restore
+}
+
+@test "kernel guest: what a service manager keeps of it serves on in the next snapd, however one ends" {
+	require_images
+	start_keeper --kernel-guests "$KERNELS" --init-timeout 300 --publish-wait 600 --queue-timeout 300 --shells 1 \
+		--keep-warm 3000
+	deploy_kernel lasting "$SAMPLES/machine"
+	invoke lasting '{}'
+	assert_fine
+	local pid uuid signal
+	pid=$(header X-Quickthaw-Pid)
+	uuid=$(value 'v["uuid"]')
+	for signal in KILL TERM; do
+		kill_and_wait "$signal"
+		invoke lasting '{}'
+		assert_fine
+		assert_equal "$(header X-Quickthaw-Start)" warm
+		assert_equal "$(header X-Quickthaw-Pid)" "$pid"
+		assert_equal "$(value "-1 < v['time'] - $invoked_at < 10")" true
+		[ "$(value 'v["uuid"]')" != "$uuid" ] || fail "it went back"
+		# A template that was kept serves, and so does a shell.
+		invoke lasting '{}' --header "X-Quickthaw-Start: resident"
+		assert_fine
+		assert_equal "$(header X-Quickthaw-Start)" resident-restore
+	done
+	stop_keeper
+	wait_until 10 are_gone "$pid" || fail "an instance outlives its keeper"
 }

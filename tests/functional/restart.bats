@@ -10,6 +10,7 @@
 
 load common
 load invoke
+load keeper
 
 setup() {
 	require_kvm
@@ -22,57 +23,6 @@ teardown() {
 		stop_keeper || true
 	fi
 	remove_snapd
-}
-
-# ---------------------------------------------------------------- a snapd with a keeper
-
-keeper_has_started_another() {
-	local pid
-	pid=$(cat "$KEEPER/pid" 2>/dev/null) && [ "$pid" != "${1:-}" ] && SNAPD_PID=$pid
-}
-
-# wait_for_snapd [OLD-PID] - the keeper's snapd, another one than that, serves
-wait_for_snapd() {
-	wait_until 20 keeper_has_started_another "${1:-}" || fail "the keeper starts no snapd"
-	wait_until 20 snapd_is_ready || {
-		cat "$SNAPD_LOG" >&2
-		fail "snapd does not become ready"
-	}
-}
-
-# start_keeper [SNAPD-OPTION...] - like start_snapd, by a keeper that starts it again when it ends
-start_keeper() {
-	SNAPD_DIR=$(mktemp -d "/tmp/quickthaw-test.XXXXXX")
-	SNAPD_SOCKET=$SNAPD_DIR/snapd.sock
-	SNAPD_LOG=$SNAPD_DIR/snapd.log
-	KEEPER=$SNAPD_DIR/keeper
-	mkdir -p "$SNAPD_DIR/state" "$KEEPER"
-	setpriv --pdeathsig TERM python3 "$BATS_TEST_DIRNAME/keeper.py" "$KEEPER" \
-		"$(command -v setpriv)" --pdeathsig KILL "$BIN/snapd" \
-		--state "$SNAPD_DIR/state" --socket "$SNAPD_SOCKET" --vmm "$BIN/vmm" \
-		--runtime-dir "$ROOT/guest" "$@" </dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
-	KEEPER_PID=$!
-	wait_for_snapd
-}
-
-# stop_keeper - snapd ends, and the keeper, with all that it keeps
-stop_keeper() {
-	touch "$KEEPER/stop"
-	kill -TERM "$SNAPD_PID" 2>/dev/null || true
-	wait_until 20 are_gone "$SNAPD_PID" "$KEEPER_PID" || {
-		kill -KILL "$SNAPD_PID" "$KEEPER_PID" 2>/dev/null
-		fail "snapd or its keeper does not end"
-	}
-	wait "$KEEPER_PID" 2>/dev/null || true
-	KEEPER_PID=
-	SNAPD_PID=
-}
-
-# kill_and_wait SIGNAL - end snapd; the keeper starts another
-kill_and_wait() {
-	local old=$SNAPD_PID
-	kill -"$1" "$old"
-	wait_for_snapd "$old"
 }
 
 # instances STATE - pids of the instances in this state
@@ -93,6 +43,14 @@ descriptors() {
 # stored PATTERN - how many descriptors the keeper has under names like that
 stored() {
 	grep -c -x "$1" "$KEEPER/stored" || true
+}
+
+# own_cgroups [PATTERN] - the cgroups of snapds that this test's keeper has started, or what is in them
+own_cgroups() {
+	local pid
+	for pid in "${KEEPER_SNAPDS[@]}"; do
+		find /sys/fs/cgroup -maxdepth 4 -type d -path "*/quickthaw/$pid${1:-}"
+	done
 }
 
 shells_are_ready() {
@@ -176,9 +134,8 @@ log_has() {
 	assert_equal "$(stored 'i[0-9]*')" 9
 	assert_equal "$(stored 't[0-9]*')" 3
 	assert_equal "$(stored 'record.*')" 1
-	assert_equal "$(stored 'cgroups')" "$(find /sys/fs/cgroup -maxdepth 3 -path '*/quickthaw/*' \
-		-name '[0-9]*' | wc -l)"
-	assert_equal "$(find /sys/fs/cgroup -maxdepth 4 -path '*/quickthaw/*/i*' -type d | wc -l)" 3
+	assert_equal "$(stored 'cgroups')" "$(own_cgroups | wc -l)"
+	assert_equal "$(own_cgroups '/i*' | wc -l)" 3
 
 	# Stopped: what nobody keeps ends, and the next start clears away the rest.
 	local pids
@@ -187,8 +144,7 @@ log_has() {
 	# shellcheck disable=SC2086 # one word each
 	wait_until 10 are_gone $pids || fail "an instance outlives its keeper"
 	start_snapd
-	assert_equal "$(find /sys/fs/cgroup -maxdepth 3 -path '*/quickthaw/[0-9]*' -type d \
-		-not -name "$SNAPD_PID" | grep -vc "/$SNAPD_PID/" || true)" 0
+	assert_equal "$(own_cgroups)" ""
 }
 
 handed_over() {
@@ -199,6 +155,7 @@ handed_over() {
 take_over() {
 	local old=$SNAPD_PID times
 	times=$(grep -c "take-over: another snapd serves" "$SNAPD_LOG" || true)
+	# shellcheck disable=SC2153 # start_snapd sets it
 	setpriv --pdeathsig TERM "$BIN/snapd" --take-over --state "$SNAPD_DIR/state" \
 		--socket "$SNAPD_SOCKET" --vmm "$BIN/vmm" --runtime-dir "$ROOT/guest" "$@" \
 		</dev/null >>"$SNAPD_LOG" 2>&1 3>&- &
