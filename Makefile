@@ -75,7 +75,7 @@ endif
 # What the targets below build is built in parallel, whether or not -j was given.
 SUBMAKE = +$(Q)$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 
-all: $(PROGRAMS_READY:%=$(BUILD)/bin/%) $(BUILD)/compile_commands.json
+all: $(PROGRAMS_READY:%=$(BUILD)/bin/%) $(BUILD)/guest/reseed.node $(BUILD)/compile_commands.json
 	@:
 unit-tests: $(UNIT_TESTS:%=$(BUILD)/tests/%)
 	@:
@@ -127,9 +127,12 @@ guest-images: ## kernel, initramfs and root file systems of kernel guests, into 
 	$(Q)BUILD=$(BUILD) scripts/build-initramfs
 	$(SUBMAKE) build/kernel/python.erofs build/kernel/nodejs.erofs build/kernel/hello-python.erofs
 
+# What a root image has in /var/runtime.
+RUNTIME_FILES := $(wildcard guest/*.py guest/*.js) $(BUILD)/guest/reseed.node
+
 # Made once: with newer packages, after `rm build/kernel/*.erofs`.
 build/kernel/%.erofs: guest/rootfs/%.list
-	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(wildcard guest/*.py guest/*.js),--add $(f):/var/runtime/$(notdir $(f))) $@
+	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(RUNTIME_FILES),--add $(f):/var/runtime/$(notdir $(f))) $@
 
 build/kernel/hello-python.erofs: $(wildcard examples/hello-python/*)
 	$(Q)scripts/build-rootfs --dir examples/hello-python $@
@@ -199,7 +202,7 @@ install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm agent unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/agent $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
-	install -m 644 $(wildcard guest/*.py guest/*.js) $(DESTDIR)$(PREFIX)/share/quickthaw
+	install -m 644 $(RUNTIME_FILES) $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
 	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service

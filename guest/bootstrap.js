@@ -9,9 +9,9 @@
 // AWS_LAMBDA_INITIALIZATION_TYPE=snap-start it stops at /restore/next once before: that is where
 // Quickthaw takes the snapshot, and where every clone goes on.
 //
-// Random numbers of node:crypto and of TLS come from OpenSSL's generator, whose state is memory, and the
-// same in every clone. So where it stops for a snapshot, OpenSSL is told to take them from the CPU.
-// Nothing of that kind can be done for Math.random().
+// What random numbers come from is memory, too, and the same in every clone: OpenSSL's generator (of
+// node:crypto and TLS), what node:crypto has in store, and Math.random(). So all of these begin anew when
+// it goes on: see reseed().
 //
 // Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and
 // https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html
@@ -187,19 +187,51 @@ function catchTheRest() {
 		endWith(new RuntimeError("Runtime.UnhandledPromiseRejection", String(reason)), 128));
 }
 
+// Math.random() is xoshiro128** (Blackman and Vigna) where there will be clones: V8's own cannot be seeded.
+const randomState = new Uint32Array(4);
+
+function random32() {
+	const s = randomState;
+	const product = Math.imul(s[1], 5);
+	const result = Math.imul((product << 7) | (product >>> 25), 9);
+	const shifted = s[1] << 9;
+	s[2] ^= s[0];
+	s[3] ^= s[1];
+	s[1] ^= s[2];
+	s[0] ^= s[3];
+	s[2] ^= shifted;
+	s[3] = (s[3] << 11) | (s[3] >>> 21);
+	return result >>> 0;
+}
+
+function random() {
+	return ((random32() >>> 5) * 2 ** 26 + (random32() >>> 6)) / 2 ** 53;
+}
+
 /** Clones of one snapshot must not share their random numbers. */
-function takeRandomFromCpu() {
+function reseed() {
 	try {
-		crypto.setEngine("rdrand", crypto.constants.ENGINE_METHOD_RAND);
+		process.dlopen({ exports: {} }, path.join(__dirname, "reseed.node"));
 	} catch (error) {
 		console.error(`node:crypto gives the same random numbers in every clone: ${error.message}; ` +
 			"take them from /dev/urandom");
 	}
+	crypto.randomFillSync(randomState);
+	// What node:crypto has in store, from which it gives these: so many of each.
+	for (let i = 0; i < 128; i++)
+		crypto.randomUUID();
+	for (let i = 0; i < 1024; i++)
+		crypto.randomInt(2);
 }
 
 async function main() {
+	const stops = process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start";
 	let handler;
 	catchTheRest();
+	if (stops) {
+		reseed();
+		Math.random = random;
+	}
 	process.chdir(process.env.LAMBDA_TASK_ROOT || "/var/task");
 	try {
 		handler = await loadHandler(process.env._HANDLER || "");
@@ -207,10 +239,10 @@ async function main() {
 		await reportError("init/error", error);
 		process.exit(1);
 	}
-	if (process.env.AWS_LAMBDA_INITIALIZATION_TYPE === "snap-start") {
-		takeRandomFromCpu();
+	if (stops) {
 		errorPath = null;
 		await request("GET", "restore/next");
+		reseed();
 	}
 	for (;;)
 		await serveOne(handler);

@@ -19,3 +19,9 @@ $(BUILD)/guest/vdso.inc: $(BUILD)/guest/vdso.so
 	$(call say,GEN,$@)
 	$(Q)od -An -v -tx1 $< | sed 's/[0-9a-f][0-9a-f]/0x&,/g' >$@
 $(BUILD)/obj/vmm/process/vdso_image.o: $(BUILD)/guest/vdso.inc
+# Loaded by bootstrap.js into whatever Node.js and C library a root image has.
+$(BUILD)/guest/reseed.node: guest/reseed.c
+	$(call say,ADDON,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -O2 -fPIC -ffreestanding -fno-stack-protector $(WARN) $(WERROR) -nostdlib -shared -s -Wl,-z,now \
+		-Wl,-z,noexecstack -Wl,--build-id=none $< -o $@

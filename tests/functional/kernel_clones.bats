@@ -124,7 +124,7 @@ setup() {
 	assert_output_has "this host's CPU lacks avx512_4vnniw" "--cpu-baseline"
 }
 
-@test "a Node.js function with Debian's nodejs: boot, capture, clones" {
+@test "a Node.js function with Debian's nodejs: boot, capture, clones with random numbers of their own" {
 	require_images
 	"$ROOT/scripts/build-rootfs" --dir "$BATS_TEST_DIRNAME/functions/node_handler" "$work/node.erofs"
 	local disks=(--disk "$images/nodejs.erofs:ro" --disk "$work/node.erofs:ro")
@@ -140,6 +140,9 @@ setup() {
 		assert_output_has "\"hello\":\"$name\"" '"node":"v' "TypeError" "as told"
 		sed -n 's/^{"hello"/&/p' <<<"$output" >>"$work/answers"
 	done
-	run jq -r .kernel "$work/answers"
-	assert_equal "$(sort -u <<<"$output" | grep -c .)" 2
+	local kind
+	for kind in kernel uuid bytes int values key random kept; do
+		run jq -r ".$kind" "$work/answers"
+		assert_equal "$kind $(sort -u <<<"$output" | grep -c .)" "$kind 2"
+	done
 }

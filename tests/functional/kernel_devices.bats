@@ -131,11 +131,12 @@ device_clone() {
 @test "twenty clones at once: MACs, addresses, random numbers, uuids and names of their own" {
 	local i
 	cat >"$work/program" <<-'END'
-		import json, os, socket, uuid
+		import json, os, random, secrets, socket, ssl, uuid
 		def read(path):
 		    return open(path).read().strip()
 		me = {"host": socket.gethostname(), "mac": read("/sys/class/net/eth0/address"),
-		      "uuid": str(uuid.uuid4()), "urandom": os.urandom(16).hex(),
+		      "uuid": str(uuid.uuid4()), "urandom": os.urandom(16).hex(), "ssl": ssl.RAND_bytes(16).hex(),
+		      "random": random.random(), "secrets": secrets.token_hex(16),
 		      "generated": read("/proc/sys/kernel/random/uuid")}
 		number = me["host"].split("-")[1]
 		server = socket.create_connection((f"10.78.{number}.1", 7000), timeout=300)
@@ -172,7 +173,7 @@ device_clone() {
 	done
 	assert_equal "$(cat "$work"/answer-* | grep -c all)" 20
 	local field
-	for field in host mac ip uuid urandom generated neighbour peer; do
+	for field in host mac ip uuid urandom ssl random secrets generated neighbour peer; do
 		run jq -r ".$field" "$work/seen"
 		assert_equal "$field $(sort -u <<<"$output" | grep -c .)" "$field 20"
 	done

@@ -5,6 +5,10 @@
 const crypto = require("crypto");
 const fs = require("fs");
 
+// All that has a store or a state has made some of it before the snapshot.
+const { random } = Math;
+const early = [random(), crypto.randomUUID(), crypto.randomInt(2 ** 40), crypto.randomBytes(16)];
+
 exports.handler = async (event, context) => {
 	if (event.fail)
 		throw new TypeError(event.fail);
@@ -12,7 +16,14 @@ exports.handler = async (event, context) => {
 		hello: event.name,
 		node: process.version,
 		uuid: crypto.randomUUID(),
+		bytes: crypto.randomBytes(16).toString("hex"),
+		int: crypto.randomInt(2 ** 40),
+		values: Buffer.from(crypto.webcrypto.getRandomValues(new Uint8Array(16))).toString("hex"),
+		key: crypto.generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" }).x,
+		random: Math.random(),
+		kept: random(),
 		kernel: fs.readFileSync("/proc/sys/kernel/random/uuid", "utf8").trim(),
+		early: early.length,
 		id: context.awsRequestId,
 	};
 };
