@@ -7,6 +7,7 @@
 
 load common
 load systemd
+load kernel
 
 setup() {
 	require_kvm
@@ -80,4 +81,26 @@ instance_pid() {
 	within systemctl stop quickthaw.service
 	wait_until 20 no_vmm || fail "instances outlive a unit that is stopped"
 	assert_equal "$(property Result)" success
+}
+
+@test "kernel guests run in the sandbox of the unit, and serve on after a restart" {
+	require_images
+	start_systemd ExecStart= "ExecStart=$BIN/snapd --kernel-guests $images --shells 1 --init-timeout 300 \
+		--publish-wait 600 --queue-timeout 300 --keep-warm 3000"
+	run within snapctl deploy hello --dir "$EXAMPLES/hello-python" --guest kernel --memory 256 --timeout 200 --publish
+	assert_success
+	run within snapctl invoke hello '{"name": "you"}'
+	assert_success
+	assert_output_has you
+	local pid
+	pid=$(instance_pid)
+	within systemctl restart quickthaw.service
+	assert_equal "$(instance_pid)" "$pid"
+	run within snapctl invoke hello '{"name": "again"}'
+	assert_success
+	assert_output_has again "warm start"
+	run grep -iE 'warn|error' <(grep -v "no memory cgroup on this host" "$SNAPD_LOG")
+	assert_equal "$output" ""
+	within systemctl stop quickthaw.service
+	wait_until 20 no_vmm || fail "instances outlive a unit that is stopped"
 }
