@@ -131,7 +131,7 @@ guest-images: ## kernel, initramfs and root file systems of kernel guests, into 
 RUNTIME_FILES := $(wildcard guest/*.py guest/*.js) $(BUILD)/guest/reseed.node
 
 # Made once: with newer packages, after `rm build/kernel/*.erofs`.
-build/kernel/%.erofs: guest/rootfs/%.list
+build/kernel/%.erofs: guest/rootfs/%.list $(RUNTIME_FILES)
 	$(Q)scripts/build-rootfs --packages $< $(foreach f,$(RUNTIME_FILES),--add $(f):/var/runtime/$(notdir $(f))) $@
 
 build/kernel/hello-python.erofs: $(wildcard examples/hello-python/*)
