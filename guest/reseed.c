@@ -2,10 +2,10 @@
 /*
  * reseed.c - a Node.js addon: each time that it is loaded, OpenSSL's random numbers begin anew
  *
- * Their generator's state is memory, the same in every clone of a snapshot, and nothing in JavaScript
- * reaches it. RAND_poll(3) seeds the process' first generator from the kernel; those of threads follow
- * it before they give another number. OpenSSL is the one that Node.js runs with, whether a shared
- * library or a part of its program; nothing else is needed, not even a C library.
+ * Their generator's state is memory, the same in every clone of a snapshot, and nothing in
+ * JavaScript reaches it. RAND_poll(3) seeds the process' first generator from the kernel; those of
+ * threads follow it before they give another number. OpenSSL is the one that Node.js runs with,
+ * whether a shared library or a part of its program; nothing else is needed, not even a C library.
  *
  * Source: https://nodejs.org/api/n-api.html, "Module registration"
  */

@@ -111,7 +111,8 @@ capture_does() {
 	[ -z "$(why_no_kernels)$(why_no_images)" ] || return 0
 	"$ROOT/scripts/build-rootfs" --dir "$BATS_TEST_DIRNAME/functions/does" "$BATS_FILE_TMPDIR/does.erofs"
 	boot_debian --disk "$images/python.erofs:ro" --disk "$BATS_FILE_TMPDIR/does.erofs:ro" "$@" \
-		--env _HANDLER=app.handler --capture "$BATS_FILE_TMPDIR/does.qt" \
+		--env _HANDLER=app.handler --env AWS_LAMBDA_INITIALIZATION_TYPE=snap-start \
+		--capture "$BATS_FILE_TMPDIR/does.qt" \
 		-- /usr/bin/python3 /var/runtime/bootstrap.py
 }
 

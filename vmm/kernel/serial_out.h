@@ -43,7 +43,8 @@ struct serial_out {
  * them. A terminal or a pipe is opened a second time, so as to be written to without waiting.
  */
 void serial_out_init(struct serial_out *o, int fd);
-/** serial_out_free() - close what serial_out_init() opened; what did not come out is counted in the log. */
+/** serial_out_free() - close what serial_out_init() opened; what did not come out is counted in the
+ * log. */
 void serial_out_free(struct serial_out *o);
 /** serial_out_byte() - one byte of the guest's. The signature is struct serial's. */
 void serial_out_byte(void *out, uint8_t byte);
