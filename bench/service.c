@@ -262,17 +262,35 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 	return err;
 }
 
+/** Are shells ready, no instance ending and no working set being written? */
+static bool is_settled(const json_t *stats)
+{
+	const json_t *shells = json_object_get(stats, "Shells");
+	const json_t *instances = json_object_get(stats, "Instances");
+	const json_t *templates = json_object_get(stats, "Templates");
+	bool settled = json_integer_value(json_object_get(shells, "Ready")) >=
+		       json_integer_value(json_object_get(shells, "Target"));
+
+	for (size_t i = 0; i < json_array_size(instances); i++) {
+		const json_t *state = json_object_get(json_array_get(instances, i), "State");
+
+		settled &= !json_is_string(state) || strcmp(json_string_value(state), "ending");
+	}
+	for (size_t i = 0; i < json_array_size(templates); i++)
+		settled &=
+			!json_is_true(json_object_get(json_array_get(templates, i), "Recording"));
+	return settled;
+}
+
 void service_settle(struct service *s)
 {
 	usleep(SETTLE_US);
 	for (int i = 0; i < SETTLE_TRIES; i++) {
 		json_t *stats = service_get(s, "/quickthaw/v1/stats");
-		const json_t *shells = json_object_get(stats, "Shells");
-		json_int_t ready = json_integer_value(json_object_get(shells, "Ready"));
-		json_int_t target = json_integer_value(json_object_get(shells, "Target"));
+		bool settled = !stats || is_settled(stats);
 
 		json_decref(stats);
-		if (!stats || ready >= target)
+		if (settled)
 			return;
 		usleep(SETTLE_PAUSE_US);
 	}

@@ -60,8 +60,9 @@ int service_invoke(struct service *s, const char *name, const char *event, const
 		   bool keep, struct invoke_sample *ret);
 
 /**
- * service_settle() - wait until the node is idle: the instance before has ended, and its shell was
- * replaced. So each start is measured alone; twenty seconds at most.
+ * service_settle() - wait until the node is idle: the instance before has ended, its shell was
+ * replaced, and what it taught of the working set is written. So each start is measured alone;
+ * twenty seconds at most.
  */
 void service_settle(struct service *s);
 
