@@ -13,7 +13,8 @@
  * copies before it enters the guest: such a flush is an exit there, as dear as a fault.
  *
  * A kernel guest's vCPU also waits for the copies, and then has KVM map all of the working set,
- * where KVM can: then no first touch leaves the guest. Pages that are still to be read it waits for.
+ * where KVM can: then no first touch leaves the guest. Pages that are still to be read it waits
+ * for.
  *
  * The kernel maps what is there of the 64 KiB around a read fault in one go, so one read in each
  * such window is enough.

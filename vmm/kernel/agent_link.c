@@ -126,10 +126,20 @@ int agent_link_resume(struct agent_link *a)
 	return a->ready ? send_resumed(a, &a->identity) : -ENOTCONN;
 }
 
+/**
+ * Free memory is written once, with zeros, which nobody stores. Not that of a restored guest: there
+ * nearly all of it is as in the template, and each page would have to be brought in for it, and
+ * copied. What it has used since and given back in whole blocks its balloon reports as free.
+ */
+static uint32_t prepare_flags(const struct agent_link *a)
+{
+	return a->machine->mem.template_pages ? 0 : AGENT_PREPARE_ZERO_FREE;
+}
+
 int agent_link_prepare(struct agent_link *a)
 {
 	const struct agent_prepare prepare = {.h = {AGENT_PREPARE, sizeof(prepare)},
-					      .flags = AGENT_PREPARE_ZERO_FREE,
+					      .flags = prepare_flags(a),
 					      .report_ms = REPORT_MS};
 
 	a->preparing = true;
