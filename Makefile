@@ -202,7 +202,7 @@ install: all ## install into DESTDIR and PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/quickthaw $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -m 755 $(patsubst %,$(BUILD)/bin/%,$(filter-out vmm agent unpacker,$(PROGRAMS_READY))) $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BUILD)/bin/vmm $(BUILD)/bin/agent $(BUILD)/bin/unpacker $(DESTDIR)$(PREFIX)/libexec/quickthaw
-	install -m 644 $(RUNTIME_FILES) $(DESTDIR)$(PREFIX)/share/quickthaw
+	install -m 644 $(filter-out %.node,$(RUNTIME_FILES)) $(DESTDIR)$(PREFIX)/share/quickthaw
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(COMPLETIONDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 644 packaging/systemd/quickthaw.socket $(DESTDIR)$(UNITDIR)
 	sed 's|@bindir@|$(PREFIX)/bin|' packaging/systemd/quickthaw.service.in >$(DESTDIR)$(UNITDIR)/quickthaw.service
