@@ -10,8 +10,9 @@
  *
  * Which pages a kernel guest writes takes a second invocation, the first that is restored from a
  * resident working set. Where a guest with a local APIC in the kernel touches a page that is not
- * there, KVM has a worker bring it in, and that asks for it as if for writing (virt/kvm/async_pf.c):
- * in the first recording each page that was touched looks as if it was written.
+ * there, KVM has a worker bring it in, and that asks for it as if for writing
+ * (virt/kvm/async_pf.c): in the first recording each page that was touched looks as if it was
+ * written.
  */
 #include "snapd/record.h"
 
