@@ -23,8 +23,8 @@ struct base_verdict {
  * struct base_wait - somebody who needs a base; stays valid until @done.
  * @version: whose base it is, and whose stage tells what it waits for
  * @name: of the base
- * @done: once, later than base_want(), in the loop's thread. @base: lent for the call; NULL: there
- *is none, for the reason in @verdict
+ * @done: once, later than base_want(), in the loop's thread. @base: lent for the call, or NULL, for
+ *	the reason in @verdict
  */
 struct base_wait {
 	struct version *version;

@@ -69,8 +69,8 @@ struct version_load {
  * struct function_load - the same of a function.
  * @in_flight: admitted and not answered
  * @alone_ns: from the request to the answer of those that were alone on the node, an average
- * @answer_gap_ns: between two answers of it while it had all CPUs busy, an average;
- *@last_answer_ns: the last, if it did
+ * @answer_gap_ns: between two answers of it while it had all CPUs busy, an average
+ * @last_answer_ns: the last answer, if it did
  * @overload_ns: when one was last refused for overload; 0: never
  * @start_gap_ns: between two starts of it while it waited, an average; @last_start_ns: the last
  */

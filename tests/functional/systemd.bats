@@ -41,6 +41,17 @@ instance_pid() {
 		http://localhost/quickthaw/v1/stats | jq '.Instances[] | select(.State == "idle").Pid'
 }
 
+# assert_kept_over_restart - the unit that was restarted has the instance of hello that it had
+assert_kept_over_restart() {
+	local pid
+	pid=$(instance_pid)
+	within systemctl restart quickthaw.service
+	assert_equal "$(instance_pid)" "$pid"
+	run within snapctl invoke hello '{"name": "again"}'
+	assert_success
+	assert_output_has again "warm start"
+}
+
 @test "a client starts snapd by the socket; it serves in its sandbox, and a hung one is replaced" {
 	local pid
 	start_systemd WatchdogSec=20
@@ -63,12 +74,7 @@ instance_pid() {
 	run grep -iE 'warn|error' <(grep -v "no memory cgroup on this host" "$SNAPD_LOG")
 	assert_equal "$output" ""
 	# Restarted, as by an upgrade: the instance is the same, and so are the templates.
-	pid=$(instance_pid)
-	within systemctl restart quickthaw.service
-	assert_equal "$(instance_pid)" "$pid"
-	run within snapctl invoke hello '{"name": "again"}'
-	assert_success
-	assert_output_has again "warm start"
+	assert_kept_over_restart
 	grep -q "1 templates" "$SNAPD_LOG" || fail "no template was kept"
 	# Stopped in its tracks it gives no signs of life: another one takes its place.
 	pid=$(property MainPID)
@@ -92,13 +98,7 @@ instance_pid() {
 	run within snapctl invoke hello '{"name": "you"}'
 	assert_success
 	assert_output_has you
-	local pid
-	pid=$(instance_pid)
-	within systemctl restart quickthaw.service
-	assert_equal "$(instance_pid)" "$pid"
-	run within snapctl invoke hello '{"name": "again"}'
-	assert_success
-	assert_output_has again "warm start"
+	assert_kept_over_restart
 	run grep -iE 'warn|error' <(grep -v "no memory cgroup on this host" "$SNAPD_LOG")
 	assert_equal "$output" ""
 	within systemctl stop quickthaw.service
